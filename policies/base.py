@@ -1,0 +1,73 @@
+"""The policy contract: what every family offers to rollouts, training loops, checkpoints and the real-time loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+from fermo.signal import PlantSpec
+
+
+class Policy(nn.Module, ABC):
+    """Observation to action, batched over N worlds.
+
+    Observations are flat, shape ``(N, spec.observation_size)``, and actions flat, shape ``(N, spec.command_size)``, both
+    in the SI units of `spec`; normalisation and squashing happen inside, so what leaves here is what the plant accepts.
+
+    Attributes:
+        family: The family's name, as in the registry and in ``config.json``.
+        spec: The plant the policy was made for.
+        config: The family's frozen config dataclass.
+        horizon: Actions one prediction covers, H >= 1.
+    """
+
+    family: ClassVar[str]
+    horizon: int = 1
+
+    def __init__(self, spec: PlantSpec, config: Any) -> None:
+        super().__init__()
+        self.spec = spec
+        self.config = config
+
+    def reset(self, mask: Tensor | None = None) -> None:  # noqa: B027  stateless policies have nothing to forget
+        """Forget what was remembered of the worlds in `mask`, shape ``(N,)`` bool; of all worlds when None."""
+
+    @abstractmethod
+    def predict_action_chunk(self, obs: Tensor) -> Tensor:
+        """The next H actions, shape ``(N, H, command_size)``, differentiable in `obs`."""
+
+    def select_action(self, obs: Tensor) -> Tensor:
+        """The action to apply now, shape ``(N, command_size)``."""
+        return self.predict_action_chunk(obs)[:, 0]
+
+    @abstractmethod
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss, a scalar, and metrics to log.
+
+        Args:
+            batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units.
+        """
+
+    def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,
+                deterministic: bool = True) -> tuple[np.ndarray, Any]:  # fmt: skip
+        """Stable-Baselines3's signature, so that its evaluation tools accept any policy of ours.
+
+        Args:
+            observation: ``(observation_size,)`` or ``(N, observation_size)``.
+            state: Passed through; memory lives in the policy.
+            episode_start: ``(N,)`` bool, worlds to `reset` first.
+            deterministic: Accepted for compatibility.
+        """
+        parameter = next(self.parameters())
+        obs = torch.as_tensor(observation, dtype=parameter.dtype, device=parameter.device)
+        if episode_start is not None:
+            self.reset(torch.as_tensor(episode_start, dtype=torch.bool, device=parameter.device))
+        with torch.no_grad():
+            action = self.select_action(obs.reshape(-1, obs.shape[-1]))
+        return action.reshape(*obs.shape[:-1], -1).cpu().numpy(), state

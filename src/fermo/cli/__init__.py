@@ -1,0 +1,6 @@
+"""The ``fermo`` command."""
+
+
+def main() -> None:
+    """Entry point."""
+    raise SystemExit("coming")

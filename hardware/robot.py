@@ -80,7 +80,7 @@ class Robot(ABC):
 
     @abstractmethod
     def arm(self) -> None:
-        """Switch torque on, with the goal set to the measured pose. Raises `RobotError` from any state but CONNECTED."""
+        """Switch torque on, with the goal set to the measured pose; from CONNECTED or HOLD, else `RobotError`."""
 
     @abstractmethod
     def read(self) -> Reading:
@@ -92,7 +92,11 @@ class Robot(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Hold the present pose; safe to call at any time, any number of times."""
+        """Hold the present pose until `arm`; safe to call at any time, any number of times."""
+
+    @abstractmethod
+    def fault(self, reason: str) -> None:
+        """Hold the present pose and latch FAULT: the stop button, and the loop's own verdicts."""
 
     @abstractmethod
     def acknowledge(self) -> None:
@@ -106,7 +110,9 @@ class Robot(ABC):
         self.connect()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.stop()
         finally:

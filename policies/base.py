@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,28 @@ class Policy(nn.Module, ABC):
         Args:
             batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units.
         """
+
+    def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:
+        """Take whatever statistics the family needs from the data, before training.
+
+        Args:
+            observations: Shape ``(M, observation_size)``, SI units.
+            actions: Shape ``(M, H, command_size)``, SI units.
+
+        Raises:
+            FermoError: The data are empty or hold NaN or infinity.
+        """
+
+    def fold(self) -> Self:
+        """Turn what exists only for training (parametrised weights) into plain weights, in place; returns self.
+
+        Checkpoints and exports hold the folded policy, whose actions are bitwise those of the unfolded one.
+        """
+        return self
+
+    def certificate(self) -> dict[str, Any] | None:
+        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing can be proved."""
+        return None
 
     def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,
                 deterministic: bool = True) -> tuple[np.ndarray, Any]:  # fmt: skip

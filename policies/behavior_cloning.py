@@ -1,0 +1,141 @@
+"""What the one-step behaviour-cloning families share: normalise, run a network, scale, clamp."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fermo.errors import FermoError
+from fermo.policies.base import Policy
+from fermo.policies.certificate import FeedforwardMap, certify
+from fermo.policies.network import ACTIVATIONS, Activation, mlp
+from fermo.policies.normalizer import Normalizer
+from fermo.signal import PlantSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehaviorCloningConfig:
+    """Network and loss of a one-step regression policy.
+
+    Attributes:
+        hidden: Width of each hidden layer; even for groupsort.
+        activation: Between the layers; all are 1-Lipschitz.
+        loss: On normalised actions: squared error, or Huber's with its knee at one standard deviation.
+        action_base: Observation signal, of the commands' size and unit, to which the network's output is added; None
+            when the network gives the whole action. The added identity path counts in the certificate.
+        seed: Of the initial weights.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    activation: Activation = "groupsort"
+    loss: Literal["mse", "smooth_l1"] = "mse"
+    action_base: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise FermoError(f"hidden must name at least one positive width, got {self.hidden}")
+        if self.activation not in ACTIVATIONS:
+            raise FermoError(f"activation {self.activation!r} does not exist: choose from {', '.join(ACTIVATIONS)}")
+        if self.activation == "groupsort" and any(width % 2 for width in self.hidden):
+            raise FermoError(f"groupsort sorts pairs of channels: every width in hidden must be even, got {self.hidden}")
+        if self.loss not in ("mse", "smooth_l1"):
+            raise FermoError(f"loss {self.loss!r} does not exist: choose from mse, smooth_l1")
+
+
+class BehaviorCloningPolicy(Policy):
+    """``action = clamp(base(obs) + inverse_normalise(network(normalise(obs))))``, one action at a time.
+
+    NaN in an observation gives NaN in that world's action, and in no other's; the safety limiter refuses to send it.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, spec: PlantSpec, config: BehaviorCloningConfig) -> None:
+        super().__init__(spec, config)
+        self.base_slice = _base_slice(spec, config.action_base)
+        self.observation_normalizer = Normalizer(spec.observations)
+        self.action_normalizer = Normalizer(spec.commands)
+        self.network = self._build_network(torch.Generator().manual_seed(config.seed))
+        bounds = [(low, high) for signal in spec.commands for low, high in zip(signal.low, signal.high, strict=True)]
+        self.register_buffer("low", torch.tensor([low for low, _ in bounds]), persistent=False)
+        self.register_buffer("high", torch.tensor([high for _, high in bounds]), persistent=False)
+
+    def _build_network(self, generator: torch.Generator) -> nn.Sequential:
+        return mlp(self._sizes(), self.config.activation, generator)
+
+    def _sizes(self) -> tuple[int, ...]:
+        return (self.spec.observation_size, *self.config.hidden, self.spec.command_size)
+
+    def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:
+        """Fit both normalisers; with an `action_base`, the action's is that of the difference."""
+        target = actions.reshape(-1, self.spec.command_size)
+        self.observation_normalizer.fit(observations)
+        self.action_normalizer.fit(target if self.base_slice is None else target - observations[:, self.base_slice])
+
+    def unclamped_action(self, obs: Tensor) -> Tensor:
+        """The action before the commands' bounds, shape ``(N, command_size)``."""
+        action = self.action_normalizer.inverse(self.network(self.observation_normalizer(obs)))
+        return action if self.base_slice is None else action + obs[:, self.base_slice]
+
+    def normalized_map(self, normalized: Tensor) -> Tensor:
+        """The certified map: normalised observation to action in units of the action normaliser's std, ``(N, .)`` both.
+
+        The constant offset and the clamp are left out: the first changes no slope, the second can only shrink one.
+        """
+        output = self.network(normalized)
+        if self.base_slice is None:
+            return output
+        base = self.observation_normalizer.inverse(normalized)[:, self.base_slice]
+        return output + base / self.action_normalizer.std
+
+    def predict_action_chunk(self, obs: Tensor) -> Tensor:
+        """The next action, shape ``(N, 1, command_size)``."""
+        return torch.clamp(self.unclamped_action(obs), self.low, self.high)[:, None]
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Regression loss on normalised actions; ``"weight"`` ``(B,)``, when given, weighs the samples."""
+        obs, action = batch["observation"], batch["action"].reshape(-1, self.spec.command_size)
+        if self.base_slice is not None:
+            action = action - obs[:, self.base_slice]
+        predicted, target = self.network(self.observation_normalizer(obs)), self.action_normalizer(action)
+        distance = F.mse_loss if self.config.loss == "mse" else F.smooth_l1_loss
+        if "weight" in batch:
+            weight = batch["weight"]
+            loss = (distance(predicted, target, reduction="none").mean(1) * weight).sum() / weight.sum()
+        else:
+            loss = distance(predicted, target)
+        return loss, {"loss": loss.detach()}
+
+    def certificate(self) -> dict[str, Any]:
+        """What is certified of the deployed weights; see `fermo.policies.certificate`."""
+        folded = copy.deepcopy(self).fold()
+        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in folded.state_dict().items()}
+        return certify(FeedforwardMap.from_tensors(tensors, self.spec, self.config.activation, self.config.action_base),
+                       gamma_requested=getattr(self.config, "gamma", None))  # fmt: skip
+
+
+def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:
+    if name is None:
+        return None
+    base = next((signal for signal in spec.observations if signal.name == name), None)
+    units = {signal.unit for signal in spec.commands}
+    if base is None or base.size != spec.command_size or units != {base.unit}:
+        found = "missing" if base is None else f"{base.size} x {base.unit}"
+        needed = f"{spec.command_size} x {'/'.join(sorted(units))}"
+        raise FermoError(f"action_base {name!r} must be an observation like the commands ({needed}), it is {found}")
+    return spec.observation_slices()[name]
+
+
+def require_positive(**values: float) -> None:
+    """Raise `FermoError` naming the first value that is not a positive finite number."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise FermoError(f"{name} must be positive and finite, got {value}")

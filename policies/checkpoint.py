@@ -1,0 +1,177 @@
+"""A policy on disk: a folder of JSON and safetensors, written whole or not at all, and never a pickle."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import fermo
+from fermo.errors import FermoError
+from fermo.policies.base import Policy
+from fermo.policies.certificate import sha256_of
+from fermo.policies.model_card import model_card
+from fermo.policies.registry import config_class, policy_class
+from fermo.signal import PlantSpec
+
+FORMAT = 1
+REMEDY = "copy the checkpoint again or train anew"
+
+
+def save_checkpoint(policy: Policy, folder: str | Path, *, extra: dict[str, Any] | None = None) -> Path:
+    """Write the folded policy to `folder`, replacing a checkpoint that is there.
+
+    The weights stored are the plain ones the robot will use; to go on training, keep the training loop's own state.
+
+    Args:
+        policy: Left unchanged.
+        folder: Created; its parents too.
+        extra: Plain JSON kept in ``config.json``, for example where the data came from.
+
+    Raises:
+        FermoError: `folder` exists and is no checkpoint, or a weight is NaN or infinite.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FermoError(f"{folder} exists and is not a checkpoint: choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_files(copy.deepcopy(policy).cpu().fold(), staging, extra)
+        staging.chmod(0o755)  # mkdtemp makes it private
+        _replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> Policy:
+    """The policy stored in `folder`, in evaluation mode, without gradients on its weights.
+
+    Raises:
+        FermoError: A file is missing, damaged, changed since it was written, or does not fit the others.
+    """
+    folder = Path(folder)
+    header = read_header(folder)
+    spec = read_spec(folder)
+    family = header["family"]
+    config = _config_from_json(config_class(family), header["config"], folder / "config.json")
+    try:
+        policy = policy_class(family)(spec, config).fold()
+        policy.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise FermoError(f"{folder / 'model.safetensors'} does not fit config.json: {_first_line(error)}; {REMEDY}") from error
+    return policy.to(device).eval().requires_grad_(False)
+
+
+def read_header(folder: str | Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint, after checking the other files' hashes; needs no weights in memory.
+
+    Raises:
+        FermoError: A file is missing, damaged, or changed since it was written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FermoError(f"{folder} is not a checkpoint folder: give the folder that holds config.json")
+    header = _read_json(folder / "config.json")
+    missing = [key for key in ("format", "family", "config", "sha256") if key not in header]
+    if missing:
+        raise FermoError(f"{folder / 'config.json'} lacks {', '.join(missing)}; {REMEDY}")
+    if header["format"] != FORMAT:
+        raise FermoError(f"{folder} has checkpoint format {header['format']}, this fermo reads {FORMAT}: install a matching fermo")
+    for name in ("model.safetensors", "signals.json"):
+        path = folder / name
+        if not path.is_file():
+            raise FermoError(f"{path} is missing; {REMEDY}")
+        if sha256_of(path) != header["sha256"].get(name):
+            raise FermoError(f"{path} is damaged or was changed after it was written (hash mismatch); {REMEDY}")
+    return header
+
+
+def read_spec(folder: str | Path) -> PlantSpec:
+    """The plant a checkpoint was trained for. Raises `FermoError` when ``signals.json`` cannot be read."""
+    path = Path(folder) / "signals.json"
+    try:
+        return PlantSpec.from_json(_read_json(path)["plant"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FermoError(f"{path} does not describe a plant: {error}; {REMEDY}") from error
+
+
+def _write_files(policy: Policy, folder: Path, extra: dict[str, Any] | None) -> None:
+    state = {name: tensor.detach().contiguous() for name, tensor in policy.state_dict().items()}
+    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise FermoError(f"{bad[0]} holds NaN or infinity: the training diverged, lower the learning rate")
+    save_file(state, folder / "model.safetensors")
+    normalization = {name: tensor.tolist() for name, tensor in state.items() if "normalizer" in name}
+    _write_json(folder / "signals.json", {"plant": policy.spec.to_json(), "normalization": normalization})
+    digests = {name: sha256_of(folder / name) for name in ("model.safetensors", "signals.json")}
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    header = {
+        "format": FORMAT, "fermo_version": fermo.__version__, "written": written, "family": policy.family,
+        "config": asdict(policy.config), "sha256": digests, "extra": extra or {},
+    }  # fmt: skip
+    _write_json(folder / "config.json", header)
+    certificate = policy.certificate()
+    if certificate is not None:
+        made = {"weights_sha256": digests["model.safetensors"], "fermo_version": fermo.__version__, "date": written}
+        _write_json(folder / "certificate.json", certificate | made)
+    (folder / "README.md").write_text(model_card(header, policy.spec, certificate), encoding="utf-8")
+
+
+def _replace_folder(staging: Path, folder: Path) -> None:
+    """Move `staging` to `folder`; what was there is put back should the move fail."""
+    if not folder.exists():
+        os.rename(staging, folder)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    os.rename(folder, retired / "checkpoint")
+    try:
+        os.rename(staging, folder)
+    except BaseException:
+        os.rename(retired / "checkpoint", folder)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _config_from_json(kind: type[Any], data: dict[str, Any], path: Path) -> Any:
+    known = {item.name for item in fields(kind)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise FermoError(f"{path} sets {', '.join(unknown)}, which {kind.__name__} does not have: install a matching fermo")
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    except TypeError as error:
+        raise FermoError(f"{path} does not make a {kind.__name__}: {error}; {REMEDY}") from error
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FermoError(f"{path} is missing; {REMEDY}") from error
+    except (OSError, ValueError) as error:
+        raise FermoError(f"{path} cannot be read: {_first_line(error)}; {REMEDY}") from error
+    if not isinstance(data, dict):
+        raise FermoError(f"{path} is not a JSON object; {REMEDY}")
+    return data
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 else (lines[0] if lines else type(error).__name__)

@@ -1,0 +1,1 @@
+"""Behaviour cloning with a network that is Lipschitz by construction."""

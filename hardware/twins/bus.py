@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from fermo.hardware.sts3215 import (
     encode_frame,
     wire_time,
 )
-from fermo.hardware.twins.servo import ServoBank
+from fermo.hardware.twins.servo import Servo
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Bus:
     """Parses requests, lets the servos answer, and spoils the replies as `faults` says.
 
     Args:
-        servos: The devices, ids 1 to ``servos.count``.
+        servos: The devices, with ids from 1.
         timed: Replies take the time their bytes occupy the wire, plus each servo's return delay.
         seed: Of the faults that are drawn at random.
     """
 
-    def __init__(self, servos: ServoBank, *, timed: bool, seed: int = 0) -> None:
+    def __init__(self, servos: Sequence[Servo], *, timed: bool, seed: int = 0) -> None:
         self.servos = servos
         self.faults = WireFaults()
         self.silent: set[int] = set()
@@ -104,12 +105,12 @@ class Bus:
         return [Reply(delay, answer)]
 
     def _return_delay(self) -> float:
-        return 2e-6 * float(self.servos.values("return_delay")[0])
+        return 2e-6 * self.servos[0].value("return_delay")
 
     def _index(self, servo_id: int) -> int | None:
         """The servo that answers to `servo_id`; None when it is absent or silent."""
         index = servo_id - 1
-        return index if 0 <= index < self.servos.count and servo_id not in self.silent else None
+        return index if 0 <= index < len(self.servos) and servo_id not in self.silent else None
 
     def _handle(self, frame: Frame) -> bytes:
         parameters = frame.parameters
@@ -123,7 +124,7 @@ class Bus:
             return self._action(frame.id)
         if frame.id == BROADCAST:
             if frame.code == WRITE and parameters:
-                for servo_id in range(1, self.servos.count + 1):
+                for servo_id in range(1, len(self.servos) + 1):
                     self._write(servo_id, parameters[0], parameters[1:])
             return b""
         return self._handle_one(frame)
@@ -145,18 +146,18 @@ class Bus:
         return b""
 
     def _status_reply(self, servo_id: int, data: bytes = b"") -> bytes:
-        return encode_frame(Frame(servo_id, self.servos.status(servo_id - 1), data))
+        return encode_frame(Frame(servo_id, self.servos[servo_id - 1].status, data))
 
     def _read(self, servo_id: int, address: int, size: int) -> bytes:
         index = self._index(servo_id)
         if index is None or address + size > MEMORY_SIZE:
             return b""
-        return self._status_reply(servo_id, self.servos.read(index, address, size))
+        return self._status_reply(servo_id, self.servos[index].read(address, size))
 
     def _write(self, servo_id: int, address: int, data: bytes) -> None:
         index = self._index(servo_id)
         if index is not None and address + len(data) <= MEMORY_SIZE:
-            self.servos.write(index, address, data)
+            self.servos[index].write(address, data)
 
     def _sync_write(self, parameters: bytes) -> None:
         address, size = parameters[0], parameters[1]

@@ -1,0 +1,1 @@
+"""Drivers: one file a device, each through the device's own SDK."""

@@ -1,0 +1,1 @@
+"""Batched simulation: back ends, randomness, tasks, vector environments."""

@@ -1,0 +1,137 @@
+"""The CPU back end: MuJoCo's native batch, one thread pool over worlds, no Python per world."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import mujoco
+import mujoco.batch
+import numpy as np
+import torch
+from torch import Tensor
+
+from fermo.envs.core.backend import BackendError
+from fermo.errors import unknown_name
+
+_BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+_SIZE_FIELDS = frozenset({"geom_size", "geom_type", "geom_dataid"})
+
+
+class CpuBackend:
+    """N worlds on ``mujoco.batch.Batch``; float64 state, views shared with the engine, bitwise the same at any thread count.
+
+    Args:
+        model: Compiled model; the batch keeps a copy.
+        num_worlds: N.
+        num_threads: Threads over worlds; 0 takes all processors this process may use.
+        refresh: Recompute derived arrays at the new state after `step`. Gymnasium's own environments observe some of them
+            one substep late; a task that must equal them bitwise turns this off.
+    """
+
+    name = "cpu"
+    device = torch.device("cpu")
+    dtype = torch.float64
+
+    def __init__(self, model: mujoco.MjModel, num_worlds: int, *, num_threads: int = 0, refresh: bool = True) -> None:
+        threads = num_threads or len(os.sched_getaffinity(0))
+        self.num_worlds = num_worlds
+        self.batch = mujoco.batch.Batch(model, nsim=num_worlds, nthread=min(threads, num_worlds))
+        self.model = self.batch.model
+        self.failed = torch.zeros(num_worlds, dtype=torch.bool)
+        self._stage = mujoco.mjtStage.mjSTAGE_VEL if refresh else mujoco.mjtStage.mjSTAGE_NONE
+        self._views: dict[str, Tensor] = {}
+        self._rows = torch.from_numpy(self.batch.state)
+        self._last_good = self._rows.clone()
+        self._warnings_seen = self._bad_states()
+        self._ctrl = self.read("ctrl")
+
+    def read(self, name: str) -> Tensor:
+        """See `Backend.read`."""
+        if name not in self._views:
+            if name not in mujoco.batch.DATA_FIELDS:
+                raise unknown_name("data field", name, mujoco.batch.DATA_FIELDS)
+            array = self.batch.bind(name)
+            if not array.flags.writeable:  # a derived array: zero until computed once
+                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+            with warnings.catch_warnings():  # torch has no read-only tensors and says so
+                warnings.simplefilter("ignore", UserWarning)
+                self._views[name] = torch.from_numpy(array)
+        return self._views[name]
+
+    def step(self, ctrl: Tensor, substeps: int) -> None:
+        """See `Backend.step`."""
+        self._ctrl.copy_(ctrl)
+        # Row copies cost a few nanoseconds a byte and let a diverged world be frozen where it was.
+        self._last_good.copy_(self._rows)
+        ids = None if not self.failed.any() else (~self.failed).numpy()
+        self.batch.step(ids=ids, nstep=substeps, stage=self._stage)
+        seen = self._bad_states()
+        if not np.array_equal(seen, self._warnings_seen):
+            self._freeze(torch.from_numpy(seen > self._warnings_seen))
+            self._warnings_seen = seen
+
+    def _bad_states(self) -> np.ndarray:
+        return self.batch.warning[:, [int(kind) for kind in _BAD_STATE], 1].sum(axis=1)
+
+    def _freeze(self, worlds: Tensor) -> None:
+        """MuJoCo resets a world whose state is not finite or diverges; put it back to where it was and leave it there."""
+        self.failed |= worlds
+        self._rows[worlds] = self._last_good[worlds]
+        self.batch.forward(ids=worlds.numpy(), stage=mujoco.mjtStage.mjSTAGE_VEL)
+
+    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        """See `Backend.reset`."""
+        if not mask.any():
+            return
+        self.batch.reset(ids=mask.numpy(), stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.read("qpos")[mask] = qpos[mask].to(self.dtype)
+        self.read("qvel")[mask] = qvel[mask].to(self.dtype)
+        self.failed[mask] = False
+
+    def forward(self, mask: Tensor) -> None:
+        """See `Backend.forward`."""
+        if mask.any():
+            self.batch.forward(ids=mask.numpy())
+
+    def get_param(self, name: str) -> Tensor:
+        """See `Backend.get_param`."""
+        self._check_param(name)
+        return torch.from_numpy(np.array(self.batch.expand(name)))
+
+    def set_param(self, name: str, values: Tensor, mask: Tensor | None = None) -> None:
+        """See `Backend.set_param`."""
+        self._check_param(name)
+        field = self.batch.expand(name)
+        rows = np.asarray(values.detach().cpu(), dtype=field.dtype)
+        if rows.shape != field.shape:
+            raise BackendError(f"parameter {name!r} has shape {field.shape} (one row a world), got {rows.shape}")
+        chosen = np.ones(self.num_worlds, bool) if mask is None else mask.numpy()
+        if not np.isfinite(rows[chosen]).all():
+            raise BackendError(f"parameter {name!r} got values that are not finite")
+        field[chosen] = rows[chosen]
+        if chosen.any() and (name in mujoco.MjModel._setconst_inputs or name.startswith("opt.")):
+            self.batch.set_const(ids=chosen)
+
+    def _check_param(self, name: str) -> None:
+        if name not in mujoco.batch.MODEL_FIELDS:
+            raise unknown_name("model field", name, mujoco.batch.MODEL_FIELDS)
+        if name in _SIZE_FIELDS:
+            raise BackendError(f"{name!r} cannot differ between worlds: bounding volumes depend on it; build another model")
+
+    def get_state(self) -> Tensor:
+        """See `Backend.get_state`."""
+        return self._rows.clone()
+
+    def set_state(self, state: Tensor, mask: Tensor | None = None) -> None:
+        """See `Backend.set_state`."""
+        if state.shape != self._rows.shape:
+            raise BackendError(f"a state has shape {tuple(self._rows.shape)}, got {tuple(state.shape)}")
+        chosen = torch.ones(self.num_worlds, dtype=torch.bool) if mask is None else mask
+        self._rows[chosen] = state[chosen].to(self.dtype)
+        self.failed[chosen] = False
+        self.batch.forward(ids=chosen.numpy(), stage=mujoco.mjtStage.mjSTAGE_VEL)
+
+    def world_model(self, world: int) -> mujoco.MjModel:
+        """The model of one world with its own parameters, for rendering and replay."""
+        return self.batch.get_model(world)

@@ -1,0 +1,85 @@
+"""Counter-based randomness: a number is a pure function of (seed, world, episode, use, step, index).
+
+Nothing is stored between draws, so world i's episode is the same whatever the batch size, the order of the calls or the
+back end. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), whose
+128-bit counter holds (block of indices, step, use, episode) and whose 64-bit key holds (seed, world).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Four 32-bit words (as int64) for a 128-bit counter and a 64-bit key; all arguments broadcast."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # An int64 product wraps modulo 2^64, and its bits are those of the unsigned product.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        hi0, lo0 = (p0 >> 32) & _MASK, p0 & _MASK
+        hi1, lo1 = (p1 >> 32) & _MASK, p1 & _MASK
+        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+class WorldRandom:
+    """Random numbers for N worlds.
+
+    Args:
+        seed: Any integer; its low 32 bits count.
+        worlds: World numbers, shape ``(N,)``; they need not start at 0 nor be contiguous.
+        episode: Episode numbers, shape ``(N,)`` int64; the owner counts them up.
+    """
+
+    def __init__(self, seed: int, worlds: Tensor, episode: Tensor) -> None:
+        self.seed = seed & _MASK
+        self.worlds = worlds.to(torch.int64)
+        self.episode = episode
+
+    def uniform(self, use: str, shape: tuple[int, ...] = (), *, step: int | Tensor = 0, low: float = 0.0,
+                high: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:  # fmt: skip
+        """Uniform in [low, high), shape ``(N, *shape)``.
+
+        Args:
+            use: What the numbers are for; another use gives an independent stream.
+            shape: Shape per world.
+            step: Which draw of the episode, one number or one per world ``(N,)``.
+            low: Lower end.
+            high: Upper end.
+            dtype: Floating type of the result.
+        """
+        words = self._words(use, math.prod(shape), step)
+        unit = (words.to(torch.float64) + 0.5) * 2.0**-32
+        return (low + (high - low) * unit).reshape(-1, *shape).to(dtype)
+
+    def normal(self, use: str, shape: tuple[int, ...] = (), *, step: int | Tensor = 0,
+               dtype: torch.dtype = torch.float64) -> Tensor:  # fmt: skip
+        """Standard normal, shape ``(N, *shape)``, by the Box-Muller transform; arguments as for `uniform`."""
+        count = math.prod(shape)
+        pairs = (count + 1) // 2
+        u = (self._words(use, 2 * pairs, step).to(torch.float64) + 0.5) * 2.0**-32
+        radius, angle = torch.sqrt(-2.0 * torch.log(u[:, :pairs])), 2.0 * math.pi * u[:, pairs:]
+        z = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]
+        return z.reshape(-1, *shape).to(dtype)
+
+    def _words(self, use: str, count: int, step: int | Tensor) -> Tensor:
+        """Uniform 32-bit words, shape ``(N, count)`` int64."""
+        device = self.worlds.device
+        blocks = torch.arange((count + 3) // 4, device=device)
+        column = torch.zeros_like(self.worlds)[:, None]
+        step = (step.to(torch.int64)[:, None] if isinstance(step, Tensor) else column + step) & _MASK
+        stream = zlib.crc32(use.encode())
+        counter = (column + blocks, step, column + stream, self.episode[:, None] & _MASK)
+        words = philox4x32(counter, (column + self.seed, self.worlds[:, None] & _MASK))
+        return torch.stack(words, dim=-1).reshape(len(self.worlds), -1)[:, :count]

@@ -1,0 +1,1 @@
+"""Tasks: one file each, a frozen config, a model and pure batched functions."""

@@ -14,9 +14,12 @@ from torch.nn import functional as F
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
 from fermo.policies.certificate import FeedforwardMap, certify
+from fermo.policies.falsifier import steepest_slope
 from fermo.policies.network import ACTIVATIONS, Activation, mlp
 from fermo.policies.normalizer import Normalizer
 from fermo.signal import PlantSpec
+
+ROUNDING = 1e-4  # what float32 may add to a slope measured over a short distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +118,23 @@ class BehaviorCloningPolicy(Policy):
         return loss, {"loss": loss.detach()}
 
     def certificate(self) -> dict[str, Any]:
-        """What is certified of the deployed weights; see `fermo.policies.certificate`."""
-        folded = copy.deepcopy(self).fold()
-        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in folded.state_dict().items()}
-        return certify(FeedforwardMap.from_tensors(tensors, self.spec, self.config.activation, self.config.action_base),
-                       gamma_requested=getattr(self.config, "gamma", None))  # fmt: skip
+        """What is proved of the deployed weights (see `fermo.policies.certificate`), with the steepest slope found.
+
+        Raises:
+            FermoError: A search found a slope above the bound, so one of the two is wrong.
+        """
+        folded = copy.deepcopy(self).cpu().fold().requires_grad_(False)
+        tensors = {name: tensor.numpy() for name, tensor in folded.state_dict().items()}
+        proved = certify(
+            FeedforwardMap.from_tensors(tensors, self.spec, self.config.activation, self.config.action_base),
+            gamma_requested=getattr(self.config, "gamma", None),
+        )
+        generator = torch.Generator().manual_seed(0)
+        points = torch.randn(64, self.spec.observation_size, generator=generator)
+        found = steepest_slope(folded.normalized_map, points, generator=generator)
+        if found > proved["lipschitz"] * (1 + ROUNDING):
+            raise FermoError(f"the bound {proved['lipschitz']:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
+        return proved | {"steepest_slope_found": found}
 
 
 def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:

@@ -1,0 +1,314 @@
+"""Supervised training of a policy on demonstrations held in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fermo.errors import FermoError
+from fermo.policies.base import Policy
+from fermo.signal import PlantSpec
+from fermo.training.loops.interrupt import deferred_interrupt
+from fermo.training.loops.state import load_state, optimizer_tensors, restore_optimizer, save_state
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+OnStep = Callable[[int, Mapping[str, Tensor]], None]
+
+_SHUFFLE, _AUGMENT = 0, 1  # random streams
+
+
+class TrainingInterrupted(FermoError):
+    """Training stopped on request, after `step` whole steps; the state is saved when there is a folder."""
+
+    def __init__(self, step: int, steps: int, folder: Path | None) -> None:
+        kept = f"state saved in {folder}, go on with resume" if folder else "nothing saved: training was given no folder"
+        super().__init__(f"training stopped at step {step} of {steps}; {kept}")
+        self.step = step
+
+
+@dataclass(frozen=True, kw_only=True)
+class BcConfig:
+    """Settings of `train_bc`.
+
+    Attributes:
+        steps: Gradient steps in all.
+        batch_size: Samples a step; the whole data set where that is smaller.
+        lr: Peak learning rate of AdamW.
+        warmup_steps: Linear rise to `lr`, after which a cosine falls to `final_lr_fraction` of it at the last step.
+        final_lr_fraction: Of `lr`.
+        weight_decay: Decoupled.
+        grad_clip: Largest l2 norm of the gradient; None for no limit.
+        ema_decay: Of the exponential moving average of the weights that the trained policy gets; None for the last weights.
+        seed: Of the batch order and the augmentation.
+        log_every: Steps between TensorBoard points.
+        checkpoint_every: Steps between saved states.
+        device: Where to train.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 1024
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    final_lr_fraction: float = 0.01
+    weight_decay: float = 0.0
+    grad_clip: float | None = None
+    ema_decay: float | None = None
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 1_000
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "lr", "log_every", "checkpoint_every"):
+            if not getattr(self, name) > 0:
+                raise FermoError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay", "final_lr_fraction", "seed"):
+            if not getattr(self, name) >= 0:
+                raise FermoError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise FermoError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.lr * (self.final_lr_fraction + (1 - self.final_lr_fraction) * cosine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How a training ended: steps done in all, the last logged metrics, and this call's wall time [s] and steps."""
+
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+    steps_taken: int
+
+
+class ObservationNoise:
+    """Gaussian noise on observations, as augmentation."""
+
+    def __init__(self, spec: PlantSpec, std: Mapping[str, float]) -> None:
+        """Standard deviation by observation signal, in its unit; none where absent."""
+        slices = spec.observation_slices()
+        unknown = sorted(set(std) - set(slices))
+        if unknown:
+            raise FermoError(f"no observation {unknown[0]!r} to add noise to: choose from {', '.join(slices)}")
+        self.std = torch.zeros(spec.observation_size)
+        for name, value in std.items():
+            self.std[slices[name]] = value
+
+    def __call__(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Noisy copy of `obs`, shape ``(B, observation_size)``."""
+        noise = torch.randn(obs.shape, generator=generator, device=obs.device, dtype=obs.dtype)
+        return obs + noise * self.std.to(obs.device)
+
+
+class BcTrainer:
+    """One training under way: the policy, its optimiser and average, and which step comes next.
+
+    All randomness is a function of (seed, step), so a resumed training repeats an uninterrupted one bit by bit on the CPU.
+    """
+
+    def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
+                 weights: Tensor | None = None, augment: Augment | None = None) -> None:  # fmt: skip
+        device = torch.device(config.device)
+        self.config, self.policy, self.augment = config, policy.to(device), augment
+        observations, actions = observations.float(), actions.float()
+        _check_data(policy, observations, actions, weights)
+        self.policy.fit_normalization(observations, actions)
+        self.data = {"observation": observations.to(device), "action": actions.to(device)}
+        if weights is not None:
+            self.data["weight"] = weights.float().to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
+        )
+        self.average = [p.detach().clone() for p in self.policy.parameters()] if config.ema_decay else None
+        self.step = 0
+        self._order, self._epoch = torch.empty(0, dtype=torch.long), -1
+
+    def take_step(self) -> dict[str, Tensor]:
+        """One gradient step; returns its metrics."""
+        lr = self.config.lr_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss, metrics = self.policy(self._batch())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        if self.average is not None and self.config.ema_decay:
+            decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.policy.parameters()], 1 - decay)
+        self.step += 1
+        return metrics
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the policy its final weights: the averaged ones when there is an average."""
+        if self.average is not None:
+            for parameter, mean in zip(self.policy.parameters(), self.average, strict=True):
+                parameter.copy_(mean)
+
+    def save(self, folder: Path) -> None:
+        """Write the state from which `restore` goes on."""
+        tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
+        tensors |= {f"optimizer.{n}": t for n, t in optimizer_tensors(self.optimizer, self.policy).items()}
+        if self.average is not None:
+            names = [name for name, _ in self.policy.named_parameters()]
+            tensors |= {f"average.{name}": t for name, t in zip(names, self.average, strict=True)}
+        save_state(folder, tensors, {"step": self.step, "config": self._identity()})
+
+    def restore(self, folder: Path) -> None:
+        """Go on from the state in `folder`. Raises `FermoError` if there is none or it is another training's."""
+        state = load_state(folder)
+        stored = state.header["config"]
+        changed = [key for key, value in self._identity().items() if stored.get(key) != value]
+        if changed:
+            raise FermoError(f"{folder} holds a training with other {', '.join(changed)}: repeat its settings or start anew")
+        self.policy.load_state_dict(state.group("policy"))
+        restore_optimizer(self.optimizer, self.policy, state.group("optimizer"))
+        if self.average is not None:
+            stored_average = state.group("average")
+            for (name, _), tensor in zip(self.policy.named_parameters(), self.average, strict=True):
+                tensor.copy_(stored_average[name])
+        self.step = int(state.header["step"])
+
+    def _identity(self) -> dict[str, object]:
+        """What must agree for a resumed training to be the same training, as plain JSON."""
+        free = ("log_every", "checkpoint_every", "device")
+        settings = {key: value for key, value in asdict(self.config).items() if key not in free}
+        return settings | {"samples": len(self.data["observation"]), "family": self.policy.family}
+
+    def _batch(self) -> dict[str, Tensor]:
+        samples = len(self.data["observation"])
+        size = min(self.config.batch_size, samples)
+        epoch, position = divmod(self.step, samples // size)
+        if epoch != self._epoch:
+            device = self.data["observation"].device
+            self._order = torch.randperm(samples, generator=_generator(self.config.seed, _SHUFFLE, epoch)).to(device)
+            self._epoch = epoch
+        chosen = self._order[position * size : (position + 1) * size]
+        batch = {name: tensor[chosen] for name, tensor in self.data.items()}
+        if self.augment is not None:
+            generator = _generator(self.config.seed, _AUGMENT, self.step, self.data["observation"].device)
+            batch["observation"] = self.augment(batch["observation"], generator)
+        return batch
+
+
+def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig, weights: Tensor | None = None,
+             augment: Augment | None = None, folder: str | Path | None = None, on_step: OnStep | None = None,
+             resume: bool = False) -> TrainingResult:  # fmt: skip
+    """Train `policy` in place on demonstrations.
+
+    Args:
+        policy: Fresh, or any policy whose `forward` gives a loss; its normalisation is fitted first.
+        observations: Shape ``(M, observation_size)``, SI units.
+        actions: Shape ``(M, command_size)`` or ``(M, H, command_size)``, SI units.
+        config: Settings.
+        weights: Weight of each sample, shape ``(M,)``; equal when None.
+        augment: Changes a batch of observations, for example `ObservationNoise`.
+        folder: Gets the resumable state and TensorBoard metrics; nothing is written when None.
+        on_step: Called after each step with the steps done and the step's metrics.
+        resume: Go on from the state in `folder`.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C was pressed; the state was saved after a whole step.
+        FermoError: Data or settings are unusable, the loss is no longer finite, or there is nothing to resume.
+    """
+    trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment)
+    folder = Path(folder) if folder is not None else None
+    if resume:
+        if folder is None:
+            raise FermoError("resume needs the folder that holds the training state")
+        trainer.restore(folder)
+    first, start, metrics = trainer.step, time.perf_counter(), {}
+    trainer.policy.train()
+    with (
+        deferred_interrupt() as interrupted,
+        _writer(folder, first) as writer,
+        tqdm(total=config.steps, initial=first, desc=policy.family, unit="step", disable=None) as bar,
+    ):
+        while trainer.step < config.steps:
+            metrics = _step(trainer, folder, on_step)
+            if trainer.step % config.log_every == 0 or trainer.step == config.steps:
+                _log(metrics, trainer, bar, writer, first, time.perf_counter() - start)
+            if interrupted():
+                if folder is not None:
+                    trainer.save(folder)
+                raise TrainingInterrupted(trainer.step, config.steps, folder)
+            bar.update()
+    trainer.finish()
+    trainer.policy.eval()
+    final = {name: float(value) for name, value in metrics.items()}
+    return TrainingResult(step=trainer.step, metrics=final, seconds=time.perf_counter() - start,
+                          steps_taken=trainer.step - first)  # fmt: skip
+
+
+def _step(trainer: BcTrainer, folder: Path | None, on_step: OnStep | None) -> dict[str, Tensor]:
+    metrics, config = trainer.take_step(), trainer.config
+    if folder is not None and (trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps):
+        trainer.save(folder)
+    if on_step is not None:
+        on_step(trainer.step, metrics)
+    return metrics
+
+
+def _log(metrics: dict[str, Tensor], trainer: BcTrainer, bar: tqdm, writer: SummaryWriter | None, first: int,
+         seconds: float) -> None:  # fmt: skip
+    values = {name: float(value) for name, value in metrics.items()}
+    if not all(map(math.isfinite, values.values())):
+        raise FermoError(f"training diverged at step {trainer.step} ({values}): lower the learning rate")
+    bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)
+    if writer is not None:
+        for name, value in values.items():
+            writer.add_scalar(f"train/{name}", value, trainer.step)
+        writer.add_scalar("train/lr", trainer.config.lr_at(trainer.step - 1), trainer.step)
+        writer.add_scalar("speed/steps_per_s", (trainer.step - first) / seconds, trainer.step)
+
+
+@contextmanager
+def _writer(folder: Path | None, step: int) -> Iterator[SummaryWriter | None]:
+    if folder is None:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None) as writer:
+        yield writer
+
+
+def _check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None) -> None:
+    samples = len(observations)
+    if samples == 0:
+        raise FermoError("no samples to train on: record demonstrations first")
+    if len(actions) != samples or (weights is not None and weights.shape != (samples,)):
+        sizes = f"{samples} observations, {len(actions)} actions"
+        raise FermoError(f"{sizes}{'' if weights is None else f', weights {tuple(weights.shape)}'}: the counts must agree")
+    if actions[0].numel() != policy.horizon * policy.spec.command_size:
+        needed = f"{policy.horizon} x {policy.spec.command_size}"
+        raise FermoError(f"{policy.family} learns {needed} numbers a sample, the actions have shape {tuple(actions.shape)}")
+    if weights is not None and not (torch.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+        raise FermoError("sample weights must be finite, not negative and not all zero")
+
+
+def _generator(seed: int, stream: int, counter: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Independent random stream keyed by (seed, stream, counter)."""
+    key = np.random.SeedSequence([seed, stream, counter]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(key))

@@ -24,6 +24,7 @@ from typing import Any
 from fermo.errors import FermoError
 from fermo.training.files import new_folder, plain, read_json, write_json, write_text
 from fermo.training.provenance import provenance
+from fermo.training.stopwatch import stopwatch
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -140,10 +141,9 @@ class RunFolder:
         self._forget_from(position)
         folder.mkdir(exist_ok=True)
         stage = Stage(name=name, folder=folder, done=False)
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield stage
-        elapsed = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-        write_json(record, {"name": name, "position": position, **elapsed, "result": stage.result})
+        with stopwatch() as elapsed:
+            yield stage
+        write_json(record, {"name": name, "position": position, **plain(elapsed), "result": stage.result})
 
     def metrics(self) -> Any:
         """A new TensorBoard writer on ``tensorboard/``, a `torch.utils.tensorboard.SummaryWriter`; close it."""

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fermo.errors import FermoError
 from fermo.training.files import plain
+from fermo.training.records import from_json
 from fermo.training.report import schema
 from fermo.training.report.build import build_report
-from fermo.training.report.records import from_json
 from fermo.training.report.svg import Line, axis_at, axis_over, line_chart, percent_axis
 from fermo.training.run_folder import RunFolder
 from fermo.training.statistics import newcombe_paired, wilson

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 
 from fermo.errors import FermoError
 from fermo.training.files import read_json, write_json
-from fermo.training.report.records import from_json
+from fermo.training.records import from_json
 
 SIM_VIDEO, TWIN_VIDEO = "videos/sim.mp4", "videos/twin.mp4"
 

@@ -289,7 +289,7 @@ class So101(Robot):
 
     def _check_health(self, snapshot: Snapshot, now: float) -> None:
         expected = {"torque_enable": 1, "acceleration": 0, "torque_limit": self._limits}
-        error = self._goal - self._calibration.to_radians(self._position)
+        error = (self._goal - self._calibration.to_radians(self._position)) * (self.state is RobotState.ARMED)
         if trouble := self._watch.find(snapshot, expected, error, now):
             self._fail(trouble)
         hot = self._watch.hot(snapshot) & (self._limits > DERATED)

@@ -66,6 +66,7 @@ class So101World:
         self._mounts = [(zero * RADIANS_PER_COUNT, float(sign)) for zero, sign in zip(_ZERO_COUNTS, _SIGNS, strict=True)]
         self._joints = len(JOINT_NAMES)
         self._tool = self.model.site(TOOL_SITE).id
+        self._wrist = self.model.body("gripper").id
         self.ticks = 0
         self.reset()
 
@@ -122,6 +123,10 @@ class So101World:
     def tool_position(self) -> np.ndarray:
         """Position of the tool frame [m], shape ``(3,)``."""
         return self.data.site_xpos[self._tool].copy()
+
+    def wrist_position(self) -> np.ndarray:
+        """Origin of the gripper body, behind the tool on its axis [m], shape ``(3,)``."""
+        return self.data.xpos[self._wrist].copy()
 
     def truth(self) -> dict[str, Any]:
         """What only a supervisor may know; JSON-able."""

@@ -76,8 +76,8 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     if path.exists():
         raise FermoError(f"{path} exists already; choose another folder or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(path)
     temporary = _temporary(path)
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
@@ -116,6 +116,24 @@ def plain(data: Any, where: str = "data") -> Any:
 def _temporary(path: Path) -> Path:
     """A hidden sibling, so that the rename stays on one file system."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove the temporary folders of processes that were killed while they made `path`."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        owner = leftover.name.split(".")[-2]
+        if owner.isdecimal() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _refuse_constant(name: str) -> float:

@@ -182,6 +182,22 @@ def test_a_damaged_file_is_named_in_one_line(damaged, name, how):
             Dataset.open(damaged)
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_flipped_bytes_never_give_more_than_a_one_line_error(recorded, tmp_path_factory, data):
+    folder = Path(shutil.copytree(recorded, tmp_path_factory.mktemp("flipped") / "set"))
+    path = data.draw(st.sampled_from(sorted(file for file in folder.rglob("*") if file.is_file())))
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    for look in (check_format, Dataset.open):
+        try:
+            look(folder)
+        except FermoError as error:
+            assert "\n" not in str(error)
+
+
 def edit_parquet(path: Path, column: str, change) -> None:
     table = pq.read_table(path)
     number, field = table.schema.get_field_index(column), table.schema.field(column)

@@ -92,6 +92,21 @@ def test_new_folder_is_whole_or_absent(tmp_path):
         pass
 
 
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    script = ("import sys, time; from fermo.training.files import new_folder\n"
+              "with new_folder(sys.argv[1]) as folder: (folder / 'half').touch(); time.sleep(60)")  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "out")])
+    while not list(tmp_path.glob(".out.*.tmp/half")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    with new_folder(tmp_path / "out"):
+        pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
 def test_run_says_what_made_it(tmp_path):
     run = RunFolder.create(tmp_path / "run", Config(), seeds={"data": 3})
     assert run.seeds == {"data": 3}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from fermo.errors import FermoError
 from fermo.training.data import lerobot_v3 as v3
 from fermo.training.data.reader import read_episodes, read_frames, read_info, read_spec
-from fermo.training.data.tables import read_table
+from fermo.training.data.tables import read_table, require_column
 from fermo.training.files import read_json
 
 
@@ -31,7 +31,7 @@ def check_format(folder: Path | str) -> None:
     episodes = read_episodes(folder)
     rows = _check_episodes(folder, episodes, info, tasks)
     files = read_frames(folder, features)
-    _check_files(folder, files, rows, info)
+    _check_files(folder, files, rows)
     frames = {key: np.concatenate([columns[key] for _, columns in files]) for key in features}
     _check_frames(folder, frames, rows, info, tasks)
     _check_statistics(folder, frames, episodes, rows)
@@ -47,6 +47,8 @@ def _check_info(folder: Path) -> dict[str, Any]:
             raise FermoError(f"{path}: key {key!r} is missing or of the wrong type")
     if info["fps"] <= 0:
         raise FermoError(f"{path}: key 'fps' is {info['fps']}, it must be positive")
+    if info["data_path"] != v3.DATA_PATH:
+        raise FermoError(f"{path}: key 'data_path' is {info['data_path']!r}, the format has {v3.DATA_PATH!r}")
     if info.get("video_path") is not None:
         raise FermoError(f"{path}: key 'video_path' is {info['video_path']!r}, but no feature is a video")
     if info["splits"] != {"train": f"0:{info['total_episodes']}"}:
@@ -64,15 +66,24 @@ def _check_info(folder: Path) -> dict[str, Any]:
 
 def _check_tasks(folder: Path, info: dict[str, Any]) -> list[str]:
     path = folder / v3.TASKS_PATH
-    table = read_table(path, ["task_index"])
-    pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
-    index = (pandas.get("index_columns") or [None])[0]
-    if not isinstance(index, str):
+    table = read_table(path)
+    index = _pandas_index(table)
+    if index is None or index not in table.schema.names:
         raise FermoError(f"{path}: the pandas metadata name no index column, by which LeRobot finds a task")
-    table = read_table(path, ["task_index", index])
+    require_column(table, "task_index", pa.int64(), path)
+    require_column(table, index, pa.string(), path)
     if table["task_index"].to_pylist() != list(range(info["total_tasks"])):
         raise FermoError(f"{path}: column 'task_index' does not count 0 to {info['total_tasks'] - 1}")
     return table[index].to_pylist()
+
+
+def _pandas_index(table: pa.Table) -> str | None:
+    """Which column is the table's index for pandas, None when its metadata do not say."""
+    try:
+        (index,) = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return index if isinstance(index, str) else None
 
 
 def _check_episodes(folder: Path, episodes: pa.Table, info: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
@@ -94,16 +105,15 @@ def _check_episodes(folder: Path, episodes: pa.Table, info: dict[str, Any], task
         found = sorted(unknown)[:1] or "an empty list"
         raise FermoError(f"{path}: column 'tasks' holds {found}, which is not in {v3.TASKS_PATH}")
     for column, kind in v3.statistics_columns(info["features"]).items():
-        if column not in episodes.schema.names or episodes.schema.field(column).type.value_type != kind.value_type:
-            raise FermoError(f"{path}: column {column!r} is missing or not {kind}")
+        require_column(episodes, column, kind, path)
     return rows
 
 
-def _check_files(folder: Path, files: list, rows: dict[str, Any], info: dict[str, Any]) -> None:
+def _check_files(folder: Path, files: list, rows: dict[str, Any]) -> None:
     """Every data file is where the episodes say, and holds the episodes they say."""
     expected: dict[Path, list[int]] = {}
     for number, place in enumerate(zip(rows["data/chunk_index"], rows["data/file_index"], strict=True)):
-        path = folder / info["data_path"].format(chunk_index=place[0], file_index=place[1])
+        path = folder / v3.DATA_PATH.format(chunk_index=place[0], file_index=place[1])
         expected.setdefault(path, []).append(number)
     if list(expected) != [path for path, _ in files]:
         odd = sorted(set(expected) ^ {path for path, _ in files})
@@ -149,8 +159,8 @@ def _check_statistics(folder: Path, frames: dict[str, np.ndarray], episodes: pa.
             column = f"stats/{key}/{name}"
             try:
                 found = np.array(episodes[column].to_pylist(), dtype=np.float64)
-            except (TypeError, ValueError):
-                raise FermoError(f"{folder / 'meta/episodes'}: column {column!r} holds nulls or uneven rows") from None
+            except ValueError:
+                raise FermoError(f"{folder / 'meta/episodes'}: column {column!r} has uneven rows") from None
             _same(folder / "meta/episodes", column, found, np.stack([part[name] for part in parts]), tolerance=1e-6)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from fermo.errors import FermoError
 from fermo.signal import PlantSpec
 from fermo.training.data import lerobot_v3 as v3
-from fermo.training.data.tables import read_table, values
+from fermo.training.data.tables import read_table, require_column, values
 from fermo.training.files import read_json
 
 
@@ -154,19 +154,9 @@ def read_episodes(folder: Path) -> pa.Table:
     for path in paths:
         table = read_table(path)
         for name, kind in {**v3.EPISODE_COLUMNS, "success": pa.bool_()}.items():
-            if name not in table.schema.names or not _same(table.schema.field(name).type, kind):
-                raise FermoError(f"{path}: column {name!r} is missing or not {kind}")
-            if table[name].null_count:
-                raise FermoError(f"{path}: column {name!r} holds nulls")
+            require_column(table, name, kind, path)
         tables.append(table)
     return pa.concat_tables(tables)
-
-
-def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Equal up to the name of a list's item, which writers choose differently."""
-    if pa.types.is_list(found) and pa.types.is_list(wanted):
-        return found.value_type == wanted.value_type
-    return found == wanted
 
 
 def _concatenate(files: list[tuple[Path, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:

@@ -26,9 +26,9 @@ def write_frames(path: Path, columns: Mapping[str, np.ndarray], features: Mappin
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a parquet file, compressed as LeRobot's are."""
+    """Write a parquet file, compressed as LeRobot's are, with a checksum on each page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="snappy")
+    pq.write_table(table, path, compression="snappy", write_page_checksum=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -36,12 +36,14 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     if not path.is_file():
         raise FermoError(f"{path} does not exist; the dataset is incomplete, record it again")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             missing = [name for name in columns or () if name not in file.schema_arrow.names]
             if missing:
                 raise FermoError(f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}")
-            return file.read(columns)
-    except (pa.ArrowException, OSError) as error:
+            table = file.read(columns)
+            table.validate(full=True)
+            return table
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # a damaged header gives any of them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FermoError(f"{path} is not a readable parquet file ({reason}); record the dataset again") from None
 
@@ -61,6 +63,21 @@ def values(table: pa.Table, name: str, feature: Feature, path: Path) -> np.ndarr
         raise FermoError(f"{path}: column {name!r} holds nulls")
     numbers = leaves.to_numpy(zero_copy_only=False)
     return numbers if feature.width == 1 else numbers.reshape(-1, feature.width)
+
+
+def require_column(table: pa.Table, name: str, kind: pa.DataType, path: Path) -> None:
+    """Raise `FermoError` unless a column is there, of type `kind` (a list may name its items) and has no nulls."""
+    if name not in table.schema.names or not _same(table.schema.field(name).type, kind):
+        raise FermoError(f"{path}: column {name!r} is missing or not {kind}")
+    column = table[name].combine_chunks()
+    if column.null_count or (pa.types.is_list(kind) and column.flatten().null_count):
+        raise FermoError(f"{path}: column {name!r} holds nulls")
+
+
+def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_list(found) and pa.types.is_list(wanted):
+        return found.value_type == wanted.value_type
+    return found == wanted
 
 
 def _arrow(array: np.ndarray, feature: Feature) -> pa.Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,13 +176,13 @@ class BcTrainer:
         if self.average is not None:
             names = [name for name, _ in self.policy.named_parameters()]
             tensors |= {f"average.{name}": t for name, t in zip(names, self.average, strict=True)}
-        save_state(folder, tensors, {"step": self.step, "config": self._identity()})
+        save_state(folder, tensors, {"step": self.step, "config": self._identity})
 
     def restore(self, folder: Path) -> None:
         """Go on from the state in `folder`. Raises `FermoError` if there is none or it is another training's."""
         state = load_state(folder)
         stored = state.header["config"]
-        changed = [key for key, value in self._identity().items() if stored.get(key) != value]
+        changed = [key for key, value in self._identity.items() if stored.get(key) != value]
         if changed:
             raise FermoError(f"{folder} holds a training with other {', '.join(changed)}: repeat its settings or start anew")
         self.policy.load_state_dict(state.group("policy"))
@@ -190,11 +193,16 @@ class BcTrainer:
                 tensor.copy_(stored_average[name])
         self.step = int(state.header["step"])
 
+    @cached_property
     def _identity(self) -> dict[str, object]:
         """What must agree for a resumed training to be the same training, as plain JSON."""
         free = ("log_every", "checkpoint_every", "device")
         settings = {key: value for key, value in asdict(self.config).items() if key not in free}
-        return settings | {"samples": len(self.data["observation"]), "family": self.policy.family}
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.data.items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        policy = json.loads(json.dumps(asdict(self.policy.config)))
+        return settings | {"data": digest.hexdigest(), "family": self.policy.family, "policy": policy}
 
     def _batch(self) -> dict[str, Tensor]:
         samples = len(self.data["observation"])
@@ -256,9 +264,12 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
             bar.update()
     trainer.finish()
     trainer.policy.eval()
-    final = {name: float(value) for name, value in metrics.items()}
-    return TrainingResult(step=trainer.step, metrics=final, seconds=time.perf_counter() - start,
+    return TrainingResult(step=trainer.step, metrics=_floats(metrics), seconds=time.perf_counter() - start,
                           steps_taken=trainer.step - first)  # fmt: skip
+
+
+def _floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in metrics.items()}
 
 
 def _step(trainer: BcTrainer, folder: Path | None, on_step: OnStep | None) -> dict[str, Tensor]:
@@ -272,7 +283,7 @@ def _step(trainer: BcTrainer, folder: Path | None, on_step: OnStep | None) -> di
 
 def _log(metrics: dict[str, Tensor], trainer: BcTrainer, bar: tqdm, writer: SummaryWriter | None, first: int,
          seconds: float) -> None:  # fmt: skip
-    values = {name: float(value) for name, value in metrics.items()}
+    values = _floats(metrics)
     if not all(map(math.isfinite, values.values())):
         raise FermoError(f"training diverged at step {trainer.step} ({values}): lower the learning rate")
     bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)

@@ -1,0 +1,37 @@
+"""The plant the policy tests share: SO-101's signals in miniature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fermo.policies.base import Policy
+from fermo.policies.registry import config_class, make_policy
+from fermo.signal import PlantSpec, Signal
+
+SPEC = PlantSpec(
+    observations=(
+        Signal.uniform(name="joint_position", shape=(6,), unit="rad", low=-3.0, high=3.0),
+        Signal.uniform(name="joint_velocity", shape=(6,), unit="rad/s"),
+        Signal.uniform(name="cube_position", shape=(3,), unit="m", device="object_tracker"),
+        Signal.uniform(name="cube_heading", shape=(2,), unit="1", device="object_tracker"),
+    ),
+    commands=(Signal.uniform(name="joint_target", shape=(6,), unit="rad", low=-2.0, high=2.0),),
+    rate_hz=25.0,
+)
+
+
+def demonstrations(samples: int = 512, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A linear teacher: observations ``(M, 17)`` and actions ``(M, 6)``, in SI units."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.tensor([1.0] * 6 + [2.0] * 6 + [0.05] * 3 + [0.7] * 2)
+    normal = torch.randn(samples, 17, generator=generator)
+    teacher = 0.2 * torch.randn(17, 6, generator=generator)
+    return normal * scale + 0.1, normal @ teacher + 0.3
+
+
+def fitted_policy(family: str, **settings: object) -> Policy:
+    """A small policy with fitted normalisation and initial weights."""
+    policy = make_policy(family, SPEC, config_class(family)(**{"hidden": (32, 32), **settings}))
+    policy.fit_normalization(*demonstrations())
+    return policy

@@ -1,0 +1,140 @@
+"""The gradient attack against closed forms, and schedules against arithmetic."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fermo.envs.core.random import WorldRandom
+from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.dynamics import CubeMass, Friction
+from fermo.envs.perturbations.gradient_attack import GradientAttack
+from fermo.envs.perturbations.schedule import LinearDrift, RandomWalk, RateLimitedAdversary
+from fermo.envs.perturbations.sensing import ObservationBias, ObservationSignNoise
+from fermo.envs.perturbations.wrench import Push
+from fermo.envs.tasks.so101_pick_cube import PickCube
+
+TASK = PickCube()
+
+
+def bare_env(num_envs: int) -> Any:
+    """What an observation perturbation looks at: the worlds' random numbers and their steps."""
+    worlds, zeros = torch.arange(num_envs), torch.zeros(num_envs, dtype=torch.int64)
+    env = SimpleNamespace(num_envs=num_envs, device=torch.device("cpu"), steps=zeros)
+    env.random = WorldRandom(0, worlds, zeros)
+    return env
+
+
+def attacked(attack: GradientAttack | ObservationSignNoise, obs: Tensor) -> Tensor:
+    env = bare_env(len(obs))
+    attack.attach(env)
+    return attack.observation(env, obs)
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 12))
+@settings(max_examples=15, deadline=None)
+def test_reaches_the_optimum_of_a_linear_map(seed: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, size, generator=generator, dtype=torch.float64)
+    scale = torch.rand(size, generator=generator, dtype=torch.float64) + 0.1
+    obs = torch.randn(5, size, generator=generator, dtype=torch.float64)
+    radius = torch.tensor([0.0, 0.01, 0.1, 1.0, 3.0])
+    seen = attacked(GradientAttack(radius, policy_map=lambda o: o @ weight.T, scale=scale), obs)
+    # max |w . delta| over the box is eps sum_i scale_i |w_i|, at a corner.
+    torch.testing.assert_close(((seen - obs) @ weight.T).abs()[:, 0], radius.double() * (scale * weight.abs()).sum())
+    assert torch.equal(seen[0], obs[0])
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_stays_in_the_box_and_beats_random_signs(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(shape, generator=generator) for shape in ((11, 16), (16, 6)))
+
+    def policy(obs: Tensor) -> Tensor:
+        return torch.tanh(obs @ first) @ second
+
+    obs = torch.randn(32, 11, generator=generator)
+    scale = torch.rand(11, generator=generator) + 0.1
+    radius = 0.2 * torch.rand(32, generator=generator)
+    attack, noise = GradientAttack(radius, policy_map=policy, scale=scale), ObservationSignNoise(radius, scale=scale)
+    seen, random = attacked(attack, obs), attacked(noise, obs)
+    limit = attack.channel_amplitude(obs)
+    assert ((seen - obs).abs() <= limit * (1 + 1e-5) + 1e-6).all()
+    torch.testing.assert_close((random - obs).abs(), limit, atol=1e-6, rtol=1e-4)
+    change, by_chance = ((policy(o) - policy(obs)).norm(dim=1) for o in (seen, random))
+    assert change.mean() > 1.2 * by_chance.mean()
+
+
+def test_action_scale_decides_which_command_is_attacked() -> None:
+    def policy(obs: Tensor) -> Tensor:
+        return obs  # one channel per command
+
+    obs = torch.zeros(4, 2)
+    flat = GradientAttack(1.0, policy_map=lambda o: policy(o) * o.abs(), action_scale=torch.tensor([1.0, 1e6]))
+    seen = attacked(flat, obs)
+    torch.testing.assert_close(seen[:, 0].abs(), torch.ones(4))
+
+
+def env_with(perturbation: Any, num_envs: int = 3) -> VectorEnv:
+    env = VectorEnv(TASK, num_envs, seed=1, perturbations=[perturbation])
+    env.reset()
+    return env
+
+
+HOLD = torch.tensor([[0.0, -1.0, 0.9, 1.2, 0.0, 1.0]]).expand(3, 6)
+
+
+def test_linear_drift_follows_time_and_stops_at_the_bound() -> None:
+    drift = LinearDrift(Friction(1.0), rate=-10.0)
+    env = env_with(drift)
+    for step in range(4):
+        env.step(HOLD)
+        expected = max(1.0 - 10.0 * 0.04 * step, 0.01)
+        assert drift.severity.tolist() == pytest.approx([expected] * 3)
+        # The engine has it, not only the perturbation.
+        torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], drift.severity)
+    env.reset()
+    assert drift.severity.tolist() == [1.0] * 3
+    assert env.backend.get_param("geom_friction")[:, 0, 0].tolist() == [1.0] * 3
+
+
+def test_random_walk_differs_between_worlds_and_repeats_with_the_seed() -> None:
+    paths = []
+    for _ in range(2):
+        walk = RandomWalk(CubeMass(0.05), rate=0.5)
+        env = env_with(walk)
+        path = []
+        for _ in range(6):
+            env.step(HOLD)
+            path.append(walk.severity.clone())
+        paths.append(torch.stack(path))
+    assert torch.equal(*paths)
+    assert paths[0].unique().numel() > 10 and (paths[0] >= CubeMass.low).all()
+
+
+def test_adversary_moves_no_faster_than_its_rate() -> None:
+    def far(env: VectorEnv) -> Tensor:
+        return torch.full((env.num_envs,), 100.0)
+
+    steered = RateLimitedAdversary(ObservationBias(0.0), target=far, rate=0.5)
+    env = env_with(steered)
+    for step in range(1, 5):
+        env.step(HOLD)
+        assert steered.severity.tolist() == pytest.approx([0.02 * step] * 3)
+
+
+def test_a_schedule_passes_every_hook_on() -> None:
+    pushed = LinearDrift(Push(1.0, duration_s=0.4, period_s=0.4), rate=1.0)
+    env = env_with(pushed)
+    gripper = env.backend.model.body("gripper").id
+    for step in range(3):
+        env.step(HOLD)
+        force = env.sim["xfrc_applied"][:, gripper, :2].norm(dim=1)
+        assert force.tolist() == pytest.approx([1.0 + 0.04 * step] * 3)

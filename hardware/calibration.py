@@ -40,7 +40,7 @@ class JointCalibration:
         if self.sign not in (-1, 1):
             raise ValueError(f"joint {self.name!r}: sign must be 1 or -1, got {self.sign}")
         if not 0 <= self.low < self.high < COUNTS_PER_TURN:
-            raise ValueError(f"joint {self.name!r}: range {self.low}..{self.high} is not inside 0..{COUNTS_PER_TURN - 1}")
+            raise ValueError(f"joint {self.name!r}: range {self.low}..{self.high} is not in 0..{COUNTS_PER_TURN - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def calibrate(
         counts = read_counts().astype(int)
         if np.abs(counts - previous).max() > COUNTS_PER_TURN // 2:
             joint = joints[int(np.abs(counts - previous).argmax())]
-            raise FermoError(f"joint {joint!r} crossed the encoder's seam; mount its horn so that zero is near 2048 counts")
+            raise FermoError(f"joint {joint!r} crossed the encoder's seam; mount its horn with zero near 2048 counts")
         low, high, previous = np.minimum(low, counts), np.maximum(high, counts), counts
     narrow = [joint for joint, span in zip(joints, high - low, strict=True) if span < COUNTS_PER_TURN // 8]
     if narrow:

@@ -41,7 +41,8 @@ class LoopReport:
 
     Attributes:
         rate_hz: Of the policy [Hz].
-        start: Start of each period on the loop's clock [s].
+        start: Start of each tick on the loop's clock [s].
+        period: From one tick of a run to the next [s].
         lateness: Wake-up after the deadline [s].
         work: Wall time from waking to having written [s].
         misses: Periods skipped because the one before was not done.
@@ -53,6 +54,7 @@ class LoopReport:
 
     rate_hz: float
     start: list[float] = field(default_factory=list)
+    period: list[float] = field(default_factory=list)
     lateness: list[float] = field(default_factory=list)
     work: list[float] = field(default_factory=list)
     misses: int = 0
@@ -61,23 +63,13 @@ class LoopReport:
     rejected: int = 0
     servo: Counter[str] = field(default_factory=Counter)
 
-    def merge(self, other: LoopReport) -> None:
-        """Add another run's ticks to these."""
-        for name in ("start", "lateness", "work"):
-            getattr(self, name).extend(getattr(other, name))
-        for name in ("misses", "stale_reads", "clipped", "rejected"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.servo.update(other.servo)
-
     def summary(self) -> dict[str, Any]:
         """Counts, and median, 99th percentile and maximum of every time [ms]; JSON-able."""
-        period = np.diff(self.start)
-        period = period[(period > 0) & (period < 10 / self.rate_hz)]  # not across two runs
-        times = {"period_ms": period, "lateness_ms": np.array(self.lateness), "work_ms": np.array(self.work)}
+        times = {"period_ms": self.period, "lateness_ms": self.lateness, "work_ms": self.work}
         return {
             "rate_hz": self.rate_hz,
             "ticks": len(self.start),
-            **{name: _spread(1000 * values) for name, values in times.items()},
+            **{name: _spread(1000 * np.array(values)) for name, values in times.items()},
             "misses": self.misses,
             "stale_reads": self.stale_reads,
             "clipped": self.clipped,
@@ -87,7 +79,7 @@ class LoopReport:
 
     def to_json(self) -> dict[str, Any]:
         """The summary and every tick."""
-        return {**self.summary(), "start": self.start, "lateness": self.lateness, "work": self.work}
+        return {**self.summary(), "start": self.start, "period": self.period, "lateness": self.lateness, "work": self.work}
 
 
 def check_plant(policy: PlantSpec, robot: PlantSpec) -> None:
@@ -106,6 +98,7 @@ def run_policy(
     duration_s: float | None = None,
     on_tick: Callable[[Tick], None] | None = None,
     dry_run: bool = False,
+    report: LoopReport | None = None,
 ) -> LoopReport:
     """Run `policy` on a connected `robot`, which is armed first and left holding.
 
@@ -117,6 +110,7 @@ def run_policy(
         duration_s: How long instead [s].
         on_tick: Called at the end of every period.
         dry_run: Compute commands but leave torque off and write nothing.
+        report: Added to, and so kept when the robot faults; a new one when None.
 
     Raises:
         FermoError: The policy and the robot do not fit; nothing has been armed then.
@@ -129,7 +123,7 @@ def run_policy(
         assert duration_s is not None
         steps = round(duration_s * policy.spec.rate_hz)
     clock = clock or WallClock()
-    report = LoopReport(rate_hz=policy.spec.rate_hz)
+    report = LoopReport(rate_hz=policy.spec.rate_hz) if report is None else report
     before = Counter(getattr(robot, "counts", Counter()))
     if not dry_run and robot.state is not RobotState.ARMED:
         robot.arm()
@@ -139,8 +133,8 @@ def run_policy(
     finally:
         if not dry_run:
             robot.stop()
-    report.servo = Counter(getattr(robot, "counts", Counter()))
-    report.servo.subtract(before)
+        report.servo.update(getattr(robot, "counts", Counter()))
+        report.servo.subtract(before)
     return report
 
 
@@ -158,6 +152,8 @@ def _run(
         reading = robot.read()
         action = choose_action(policy, reading)
         applied = None if dry_run else robot.write(action)
+        if done:
+            report.period.append(woke - report.start[-1])
         report.start.append(woke)
         report.lateness.append(woke - deadline)
         report.work.append(time.perf_counter() - began)
@@ -184,3 +180,10 @@ def choose_action(policy: Policy, reading: Reading) -> np.ndarray:
     observation = torch.as_tensor(flat, dtype=parameter.dtype, device=parameter.device)[None]
     with torch.no_grad():
         return policy.select_action(observation)[0].double().cpu().numpy()
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    if values.size == 0:
+        return {"median": 0.0, "p99": 0.0, "max": 0.0}
+    median, p99, largest = np.percentile(values, [50, 99, 100])
+    return {"median": float(median), "p99": float(p99), "max": float(largest)}

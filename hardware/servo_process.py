@@ -85,9 +85,10 @@ class ServoProcess(Robot):
             raise RobotError(self._call("reason"))
         if not self._process.is_alive():
             raise RobotError("the servo process has died; the servos hold their last goal; start again")
+        slices = self.spec.observation_slices()
         signals = {
             name: values[_HEADER:][part].reshape(signal_.shape)
-            for (name, part), signal_ in zip(self.spec.observation_slices().items(), self.spec.observations, strict=True)
+            for (name, part), signal_ in zip(slices.items(), self.spec.observations, strict=True)
         }
         return Reading(stamp=values[0], signals=signals, sequence=int(values[1]), fresh=bool(values[2]))
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import select
 import termios
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scservo_sdk import COMM_SUCCESS, GroupSyncRead, GroupSyncWrite, PortHandler, sms_sts
@@ -21,8 +22,9 @@ from fermo.hardware.robot import RobotError
 from fermo.hardware.sts3215 import BAUD_RATE, REGISTERS, decode_value, describe_status, encode_value
 
 WINDOWS = ((56, 4), (56, 6), (56, 8), (40, 26), (56, 10), (56, 11), (56, 15))
-"""(address, bytes) of the cyclic reads: all hold position and speed, their lengths differ, one reads back the settings."""
+"""(address, bytes) of the cyclic reads: all hold position and speed, all lengths differ, one reads back settings."""
 
+_SETUP_TIMEOUT, _SETUP_TRIES = 0.05, 3  # of single questions outside the loop [s]
 _QUARANTINE = 1.0  # longer than a USB adapter or a busy host holds a reply back [s]
 
 
@@ -36,11 +38,11 @@ class ServoPort(PortHandler):
 
     def __init__(self, name: str, reply_timeout: float) -> None:
         super().__init__(name)
-        self._reply_timeout = reply_timeout
+        self.reply_timeout = reply_timeout
 
     def setPacketTimeout(self, packet_length: int) -> None:
         """Start the reply's timer; called by the SDK."""
-        self.setPacketTimeoutMillis(1000 * self._reply_timeout + self.tx_time_per_byte * packet_length)
+        self.setPacketTimeoutMillis(1000 * self.reply_timeout + self.tx_time_per_byte * packet_length)
 
     def readPort(self, length: int) -> bytes:
         """What has arrived, up to `length` bytes, after waiting at most a millisecond; called by the SDK."""
@@ -106,19 +108,32 @@ class ServoBus:
 
     def ping(self, servo_id: int) -> int | None:
         """Model number of a servo, None when it does not answer."""
-        model, result, _ = self._guard(self._packets.ping, servo_id)
-        return model if result == COMM_SUCCESS else None
+        return self._ask(self._packets.ping, servo_id)
 
     def read_register(self, name: str) -> np.ndarray:
         """One register of every servo, one at a time, ``(servos,)``; for set-up, not for the loop."""
         register = REGISTERS[name]
         values = []
         for servo_id in self.ids:
-            data, result, _ = self._guard(self._packets.readTxRx, servo_id, register.address, register.size)
-            if result != COMM_SUCCESS:
+            data = self._ask(self._packets.readTxRx, servo_id, register.address, register.size)
+            if data is None:
                 raise RobotError(f"servo {servo_id} on {self.name} did not answer when asked for {name}")
             values.append(decode_value(register, bytes(data)))
         return np.array(values)
+
+    def _ask(self, call: Callable[..., tuple[Any, int, int]], *arguments: int) -> Any:
+        """One servo's answer, asked for up to three times with time for late bytes to pass; None without one."""
+        loop_timeout, self._port.reply_timeout = self._port.reply_timeout, max(self._port.reply_timeout, _SETUP_TIMEOUT)
+        try:
+            for _ in range(_SETUP_TRIES):
+                value, result, _ = self._guard(call, *arguments)
+                if result == COMM_SUCCESS:
+                    return value
+                self.counts["asked again"] += 1
+                self._clock.sleep_until(self._clock.now() + _SETUP_TIMEOUT)
+            return None
+        finally:
+            self._port.reply_timeout = loop_timeout
 
     def write_register(self, name: str, values: np.ndarray | int) -> None:
         """Set one register of every servo and check that each took it. Raises `RobotError`."""
@@ -170,7 +185,7 @@ class ServoBus:
         registers = {}
         for name, register in REGISTERS.items():
             start = register.address - address
-            if 0 <= start and start + register.size <= size:
+            if start >= 0 and start + register.size <= size:
                 data = (reply[1 + start : 1 + start + register.size] for reply in replies)
                 registers[name] = np.array([decode_value(register, item) for item in data])
         return Snapshot(registers=registers, status=np.array([reply[0] for reply in replies]))
@@ -181,13 +196,13 @@ class ServoBus:
             group.addParam(servo_id)
         return group
 
-    def _guard(self, call, *arguments):  # noqa: ANN001, ANN202  the SDK has no types
+    def _guard(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Run an SDK call, turning a vanished device into one line."""
         try:
             return call(*arguments)
         except (OSError, ValueError, TypeError, termios.error) as error:
             self._port.is_using = False
-            raise RobotError(f"the serial device {self.name} is gone ({error}); check the cable, then reconnect") from error
+            raise RobotError(f"serial device {self.name} is gone ({error}); check the cable, then reconnect") from error
 
 
 def explain_status(ids: Sequence[int], status: np.ndarray) -> str:

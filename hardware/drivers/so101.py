@@ -45,7 +45,7 @@ class So101Config:
         tracker: ``(host, port)`` of the object tracker; without one the cube is not observed.
         calibration: Used instead of the file when given.
         servo_rate_hz: How often `So101.write` is called [Hz].
-        reply_timeout: Longest wait for a reply [s].
+        reply_timeout: Longest wait for a reply [s]; USB adapters hold bytes back for up to 16 ms.
         hold_after: Without data for this long the arm holds [s].
         fault_after: And for this long, FAULT latches [s].
         max_velocity: Of the commands [rad/s].
@@ -59,7 +59,7 @@ class So101Config:
     tracker: tuple[str, int] | None = None
     calibration: Calibration | None = None
     servo_rate_hz: float = 100.0
-    reply_timeout: float = 0.008
+    reply_timeout: float = 0.02
     hold_after: float = 0.02
     fault_after: float = 0.1
     max_velocity: float = JOINT_SPEED

@@ -65,7 +65,7 @@ class TrackerClient:
         try:
             self._socket = socket.create_connection(self._address, timeout=timeout)
         except OSError as error:
-            raise RobotError(f"no object tracker at {self.name} ({error}); start it, or give --tracker HOST:PORT") from error
+            raise RobotError(f"no object tracker at {self.name} ({error}); start it or name another") from error
         self._socket.setblocking(False)
         self._lost_since = None
         while self.newest is None and select.select([self._socket], [], [], timeout)[0] and self._lost_since is None:

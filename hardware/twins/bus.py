@@ -41,6 +41,7 @@ class WireFaults:
         drop: Requests that will get no reply.
         delay: Requests whose reply comes late.
         delay_seconds: By how much [s].
+        hold_back: Requests whose reply leaves only together with the next one, as from a stalled USB adapter.
         corrupt: Requests whose reply has a byte flipped.
         loss: Probability that a reply is dropped, for ever.
         unplugged: Nothing passes in either direction.
@@ -49,6 +50,7 @@ class WireFaults:
     drop: int = 0
     delay: int = 0
     delay_seconds: float = 0.0
+    hold_back: int = 0
     corrupt: int = 0
     loss: float = 0.0
     unplugged: bool = False
@@ -71,6 +73,7 @@ class Bus:
         self._timed = timed
         self._parser = FrameParser()
         self._pending: dict[int, tuple[int, bytes]] = {}
+        self._held = b""
         self._random = np.random.default_rng(seed)
 
     def receive(self, data: bytes) -> list[Reply]:
@@ -94,6 +97,11 @@ class Bus:
             return []
         if faults.loss > 0 and self._random.random() < faults.loss:
             return []
+        if faults.hold_back > 0:
+            faults.hold_back -= 1
+            self._held += answer
+            return []
+        answer, self._held = self._held + answer, b""
         if faults.delay > 0:
             faults.delay -= 1
             delay += faults.delay_seconds

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from fermo.errors import FermoError, unknown_name
 from fermo.hardware.sts3215 import STATUS_OVERLOAD
 from fermo.hardware.twins.bus import Bus, WireFaults
-from fermo.hardware.twins.so101 import So101World
 from fermo.hardware.twins.servo import NOMINAL_VOLTAGE
+from fermo.hardware.twins.so101 import So101World
 
 
 class FaultPanel:
@@ -28,7 +28,7 @@ class FaultPanel:
         self._world, self._bus, self._later, self._close_port = world, bus, later, close_port
         self._kinds: dict[str, Callable[..., None]] = {
             "drop": self._drop, "delay": self._delay, "corrupt": self._corrupt, "loss": self._loss,
-            "unplug": self._unplug, "replug": self._replug, "power_cycle": self._power_cycle,
+            "hold_back": self._hold_back, "unplug": self._unplug, "replug": self._replug, "power_cycle": self._power_cycle,
             "overload": self._overload, "temperature": self._temperature, "supply": self._supply,
             "stuck_encoder": self._stuck_encoder, "clear": self._clear,
         }  # fmt: skip
@@ -47,6 +47,9 @@ class FaultPanel:
 
     def _delay(self, seconds: float, count: int = 1) -> None:
         self._bus.faults.delay, self._bus.faults.delay_seconds = count, seconds
+
+    def _hold_back(self, count: int = 1) -> None:
+        self._bus.faults.hold_back = count
 
     def _corrupt(self, count: int = 1) -> None:
         self._bus.faults.corrupt = count

@@ -10,7 +10,6 @@ import heapq
 import json
 import os
 import select
-import socket
 import time
 import tty
 from collections.abc import Callable

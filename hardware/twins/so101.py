@@ -1,4 +1,4 @@
-"""The SO-101 twin's world: MuJoCo at 1 kHz, six servos with their own firmware, a cube and a tracker that watches it."""
+"""The SO-101 twin's world: MuJoCo at 1 kHz, six servos with their own firmware, and a cube."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class So101World:
         self.servos = [Servo(servo_id) for servo_id in range(1, len(JOINT_NAMES) + 1)]
         self.supply = NOMINAL_VOLTAGE
         self._with_cube = with_cube
-        self._mounts = [(zero * RADIANS_PER_COUNT, float(sign)) for zero, sign in zip(_ZERO_COUNTS, _SIGNS, strict=True)]
+        zeros = (zero * RADIANS_PER_COUNT for zero in _ZERO_COUNTS)
+        self._mounts = list(zip(zeros, map(float, _SIGNS), strict=True))
         self._joints = len(JOINT_NAMES)
         self._tool = self.model.site(TOOL_SITE).id
         self._wrist = self.model.body("gripper").id
@@ -101,7 +102,7 @@ class So101World:
         """
         arm = np.asarray(HOME_QPOS if arm is None else arm, dtype=float)
         cube = np.array([0.2, 0.0, 0.0]) if cube is None else np.asarray(cube, dtype=float)
-        if arm.shape != (self._joints,) or cube.shape != (3,) or not (np.isfinite(arm).all() and np.isfinite(cube).all()):
+        if arm.shape != (self._joints,) or cube.shape != (3,) or not np.isfinite([*arm, *cube]).all():
             raise FermoError("reset takes finite `arm` of 6 angles [rad] and `cube` as (x, y, yaw) [m, m, rad]")
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[: self._joints] = arm

@@ -52,8 +52,8 @@ class Supervisor:
 
     def reset(self, *, cube: Sequence[float] | None = None, arm: Sequence[float] | None = None) -> dict[str, Any]:
         """Place cube ``(x, y, yaw)`` [m, m, rad] and arm [rad], at rest; returns the truth."""
-        as_list = {"cube": cube, "arm": arm}
-        return self.call("reset", **{k: None if v is None else np.asarray(v, float).tolist() for k, v in as_list.items()})
+        given = {"cube": cube, "arm": arm}
+        return self.call("reset", **{k: np.asarray(v, float).tolist() for k, v in given.items() if v is not None})
 
     def truth(self) -> dict[str, Any]:
         """Simulator state: time, qpos, cube and tool poses, torques."""

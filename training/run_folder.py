@@ -151,12 +151,16 @@ class RunFolder:
 
         return SummaryWriter(str(self.path / "tensorboard"))
 
-    def scalars(self) -> dict[str, list[tuple[int, float]]]:
-        """Every scalar in ``tensorboard/`` as ``(step, value)``; a step logged again after a resume counts once."""
+    def scalars(self, under: str = ".") -> dict[str, list[tuple[int, float]]]:
+        """Every scalar in ``tensorboard/`` as ``(step, value)``; a step logged again after a resume counts once.
+
+        Args:
+            under: The folder, relative to the run, that holds ``tensorboard/``; a stage's for example.
+        """
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         curves: dict[str, dict[int, float]] = {}
-        for events in sorted((self.path / "tensorboard").glob("events.*")):
+        for events in sorted((self.path / under / "tensorboard").glob("events.*")):
             log = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
             for tag in log.Tags()["scalars"]:
                 curves.setdefault(tag, {}).update({event.step: event.value for event in log.Scalars(tag)})

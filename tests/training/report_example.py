@@ -71,12 +71,13 @@ def _robustness(rng: np.random.Generator) -> schema.Robustness:
 
 
 def _certificate() -> schema.Certificate:
+    gains = (("joint_position", 2.1, "(rad)/(rad)"), ("cube_position", 14.7, "(rad)/(m)"))
     return schema.Certificate(
-        claim="For any two observations, the commands differ by at most 5 times as much as the observations.",
-        constant=5.0, input_norm="L2 of the normalised observation", output_norm="L2 of the normalised action",
-        input_unit="1 is one standard deviation of each signal in the demonstrations",
-        output_unit="1 is half the range of each joint",
-        method="every layer is 1-Lipschitz by construction; the largest slope found by gradient ascent was 4.1",
+        claim="||action(a) - action(b)|| <= lipschitz * ||a - b|| in normalised units", lipschitz=4.98,
+        norm="l2 to l2", method="ECLipsE-Fast", domain="global", by_construction=True, gamma_requested=5.0,
+        steepest_slope_found=4.1, conditions=("says nothing of the closed loop",),
+        sensitivity=tuple(schema.Sensitivity(command="joint_target", observation=name, gain=gain, unit=unit)
+                          for name, gain, unit in gains),
     )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fermo.errors import FermoError
+from fermo.policies.checkpoint import save_checkpoint
+from fermo.policies.registry import make_policy
+from fermo.signal import PlantSpec, Signal
 from fermo.training.files import plain
 from fermo.training.records import from_json
 from fermo.training.report import schema
@@ -147,6 +150,29 @@ def test_a_record_of_the_wrong_form_names_its_key(example, tmp_path, change, say
     path.write_text(json.dumps({**data, **change}))
     with pytest.raises(FermoError, match=says):
         schema.load(tmp_path, schema.Headline)
+
+
+def test_certificate_is_the_readable_part_of_the_checkpoints(example, tmp_path):
+    record = schema.load(example.path, schema.Certificate)
+    data = plain(record) | {"weights_sha256": "0" * 64, "observation_std": [1.0]}
+    data["sensitivity"][0]["method"] = "LipLT"
+    (tmp_path / "certificate.json").write_text(json.dumps(data))
+    assert schema.Certificate.of_checkpoint(tmp_path) == record
+    (tmp_path / "certificate.json").write_text("{}")
+    with pytest.raises(FermoError, match=r"certificate\.json lacks key"):
+        schema.Certificate.of_checkpoint(tmp_path)
+
+
+def test_certificate_of_a_real_checkpoint(tmp_path):
+    spec = PlantSpec(
+        observations=(Signal.uniform(name="joint_position", shape=(2,), unit="rad"),),
+        commands=(Signal.uniform(name="joint_target", shape=(2,), unit="rad", low=-1.0, high=1.0),),
+        rate_hz=25.0,
+    )
+    save_checkpoint(make_policy("lipschitz_bc", spec), tmp_path / "checkpoint")
+    record = schema.Certificate.of_checkpoint(tmp_path / "checkpoint")
+    assert 0 < record.steepest_slope_found <= record.lipschitz * (1 + 1e-6)
+    assert [(row.observation, row.command) for row in record.sensitivity] == [("joint_position", "joint_target")]
 
 
 def test_schema_refuses_what_cannot_be_drawn():

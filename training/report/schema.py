@@ -114,27 +114,56 @@ class Robustness:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """What is proved of the constrained policy, in words and as a number.
+class Sensitivity:
+    """How far one command can move per unit of change of one observation signal, a proved bound.
 
     Attributes:
-        claim: One sentence that says what is bounded, for which inputs.
-        constant: The bound, output norm per input norm.
-        input_norm: For example ``"L2 of the normalised observation"``.
-        output_norm: For example ``"L2 of the normalised action"``.
-        input_unit: Unit of one unit of the input norm, per signal where they differ.
-        output_unit: Likewise for the output.
-        method: Why it holds: the layers, and how it was checked.
+        command: Name of the command.
+        observation: Name of the observation signal.
+        gain: The bound, L2 to L2, in `unit`.
+        unit: SI, for example ``"(rad)/(m)"``.
+    """
+
+    command: str
+    observation: str
+    gain: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What is proved of the constrained policy: the part of its checkpoint's ``certificate.json`` that people read.
+
+    Attributes:
+        claim: The inequality that holds.
+        lipschitz: Its constant, in normalised units.
+        norm: Of input and output.
+        method: What gave the bound.
+        domain: The observations it speaks of.
+        by_construction: Whether training could not have broken it.
+        gamma_requested: The constant the policy was built for, None when it was not built for one.
+        steepest_slope_found: By a search; a bound this close to it is tight.
+        conditions: What the claim takes for granted.
+        sensitivity: The same in SI units, signal by signal.
     """
 
     file: ClassVar[str] = "results/certificate.json"
     claim: str
-    constant: float
-    input_norm: str
-    output_norm: str
-    input_unit: str
-    output_unit: str
+    lipschitz: float
+    norm: str
     method: str
+    domain: str
+    by_construction: bool
+    gamma_requested: float | None
+    steepest_slope_found: float
+    conditions: tuple[str, ...]
+    sensitivity: tuple[Sensitivity, ...]
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> Certificate:
+        """From a checkpoint folder. Raises `FermoError` when it has no certificate, or not one of this form."""
+        path = checkpoint / "certificate.json"
+        return from_json(cls, read_json(path), str(path), only_known=True)
 
 
 @dataclass(frozen=True, kw_only=True)

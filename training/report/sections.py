@@ -62,10 +62,20 @@ def robustness(record: schema.Robustness, colours: Colours) -> str:
 
 def certificate(record: schema.Certificate) -> str:
     """What is proved, in which norm, over which units."""
-    rows = [["Constant", f"{record.constant:.4g}"], ["Inputs", f"{record.input_norm}; {record.input_unit}"],
-            ["Outputs", f"{record.output_norm}; {record.output_unit}"], ["Why it holds", record.method]]  # fmt: skip
-    table = _table(["", ""], [[escape(cell) for cell in row] for row in rows])
-    return _section("Certificate", f'<div class="card"><p>{escape(record.claim)}</p></div>{table}')
+    slack = record.lipschitz / record.steepest_slope_found if record.steepest_slope_found > 0 else None
+    asked = "" if record.gamma_requested is None else f" It was built for {record.gamma_requested:g}."
+    tight = "" if slack is None else f", so the bound is at most {slack:.2f} times too large"
+    words = (f"For any two observations the action differs at most {record.lipschitz:.4g} times as much, "
+             f"{record.norm}, when both are counted in standard deviations of the demonstrations.{asked} "
+             f"The steepest slope that a search found is {record.steepest_slope_found:.4g}{tight}.")  # fmt: skip
+    how = "by construction, whatever training did" if record.by_construction else "computed after training"
+    proof = (f"{record.claim}, for observations: {record.domain}", f"proved by: {record.method}, {how}")
+    small = "".join(f"<li>{escape(line)}</li>" for line in (*proof, *record.conditions))
+    gains = ((row.observation, row.command, f"{row.gain:.3g}", row.unit) for row in record.sensitivity)
+    rows = [[escape(cell) for cell in row] for row in gains]
+    table = _table(["When this observation changes", "this command moves at most", "#Bound", "in"], rows)
+    card = f'<div class="card"><p>{escape(words)}</p></div>'
+    return _section("Certificate", f'{card}{table}<ul class="soft">{small}</ul>')
 
 
 def paired(record: schema.PairedSweep) -> str:

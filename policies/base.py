@@ -17,8 +17,9 @@ from fermo.signal import PlantSpec
 class Policy(nn.Module, ABC):
     """Observation to action, batched over N worlds.
 
-    Observations are flat, shape ``(N, spec.observation_size)``, and actions flat, shape ``(N, spec.command_size)``, both
-    in the SI units of `spec`; normalisation and squashing happen inside, so what leaves here is what the plant accepts.
+    Observations are flat, shape ``(N, spec.observation_size)``, and actions flat, shape ``(N, spec.command_size)``,
+    both in the SI units of `spec`; normalisation and squashing happen inside, so what leaves here is what the plant
+    accepts.
 
     Attributes:
         family: The family's name, as in the registry and in ``config.json``.
@@ -35,7 +36,7 @@ class Policy(nn.Module, ABC):
         self.spec = spec
         self.config = config
 
-    def reset(self, mask: Tensor | None = None) -> None:  # noqa: B027  stateless policies have nothing to forget
+    def reset(self, mask: Tensor | None = None) -> None:
         """Forget what was remembered of the worlds in `mask`, shape ``(N,)`` bool; of all worlds when None."""
 
     @abstractmethod

@@ -47,7 +47,7 @@ class BehaviorCloningConfig:
         if self.activation not in ACTIVATIONS:
             raise FermoError(f"activation {self.activation!r} does not exist: choose from {', '.join(ACTIVATIONS)}")
         if self.activation == "groupsort" and any(width % 2 for width in self.hidden):
-            raise FermoError(f"groupsort sorts pairs of channels: every width in hidden must be even, got {self.hidden}")
+            raise FermoError(f"groupsort sorts pairs: every width in hidden must be even, got {self.hidden}")
         if self.loss not in ("mse", "smooth_l1"):
             raise FermoError(f"loss {self.loss!r} does not exist: choose from mse, smooth_l1")
 
@@ -133,7 +133,8 @@ class BehaviorCloningPolicy(Policy):
         points = torch.randn(64, self.spec.observation_size, generator=generator)
         found = steepest_slope(folded.normalized_map, points, generator=generator)
         if found > proved["lipschitz"] * (1 + ROUNDING):
-            raise FermoError(f"the bound {proved['lipschitz']:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
+            bound = proved["lipschitz"]
+            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
         return proved | {"steepest_slope_found": found}
 
 

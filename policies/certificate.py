@@ -70,7 +70,8 @@ class FeedforwardMap:
     def bound(self, output_scale: np.ndarray, input_scale: np.ndarray) -> tuple[float, str]:
         """Bound of ``diag(output_scale) (network + base in normalised units) diag(input_scale)`` and its method.
 
-        Zeros in a scale leave channels out. The base path adds its own norm: ``||P' d + N(d)|| <= (||P'|| + L_N) ||d||``.
+        Zeros in a scale leave channels out. The base path adds its own norm:
+        ``||P' d + N(d)|| <= (||P'|| + L_N) ||d||``.
         """
         weights = list(self.weights)
         weights[0] = weights[0] * input_scale
@@ -101,7 +102,8 @@ def liplt_bound(weights: list[np.ndarray]) -> float:
     tails: list[np.ndarray] = []  # tails[j] = W_k ... W_{j+1} / 2^(k-1-j)
     for weight in weights:
         tails = [weight @ tail / 2 for tail in tails] + [weight]
-        bounds.append(spectral_norm(tails[0]) + sum(spectral_norm(t) * m / 2 for t, m in zip(tails[1:], bounds, strict=True)))
+        through_psi = sum(spectral_norm(tail) * bound / 2 for tail, bound in zip(tails[1:], bounds, strict=True))
+        bounds.append(spectral_norm(tails[0]) + through_psi)
     return bounds[-1]
 
 
@@ -190,22 +192,22 @@ def verify_certificate(folder: str | Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     folder = Path(folder)
-    stated, config, signals = (_read_json(folder / name) for name in ("certificate.json", "config.json", "signals.json"))
+    stated, config, signals = (_read_json(folder / f"{name}.json") for name in ("certificate", "config", "signals"))
     weights = folder / "model.safetensors"
     try:
         if sha256_of(weights) != stated.get("weights_sha256"):
             raise FermoError(f"{weights} is not the file its certificate.json speaks of: export the checkpoint again")
         spec = PlantSpec.from_json(signals["plant"])
         settings = config["config"]
-        plant_map = FeedforwardMap.from_tensors(load_file(weights), spec, settings["activation"], settings["action_base"])
+        activation, action_base = settings["activation"], settings["action_base"]
+        plant_map = FeedforwardMap.from_tensors(load_file(weights), spec, activation, action_base)
         fresh = certify(plant_map, gamma_requested=settings.get("gamma"))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FermoError(f"{folder} holds no checkpoint that can be certified again: {error}") from error
     for name, value in fresh.items():
         if not _agrees(value, stated.get(name)):
-            raise FermoError(
-                f"{folder / 'certificate.json'} states {name} that its weights do not have: do not trust it, export again"
-            )
+            path = folder / "certificate.json"
+            raise FermoError(f"{path} states a {name!r} that its weights do not have: do not trust it, export again")
     return stated
 
 

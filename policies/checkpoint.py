@@ -70,7 +70,8 @@ def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> P
         policy = policy_class(family)(spec, config).fold()
         policy.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, KeyError) as error:
-        raise FermoError(f"{folder / 'model.safetensors'} does not fit config.json: {_first_line(error)}; {REMEDY}") from error
+        path = folder / "model.safetensors"
+        raise FermoError(f"{path} does not fit config.json: {_first_line(error)}; {REMEDY}") from error
     return policy.to(device).eval().requires_grad_(False)
 
 
@@ -88,7 +89,8 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     if missing:
         raise FermoError(f"{folder / 'config.json'} lacks {', '.join(missing)}; {REMEDY}")
     if header["format"] != FORMAT:
-        raise FermoError(f"{folder} has checkpoint format {header['format']}, this fermo reads {FORMAT}: install a matching fermo")
+        found = f"{folder} has checkpoint format {header['format']}"
+        raise FermoError(f"{found}, this fermo reads {FORMAT}: install a matching fermo")
     for name in ("model.safetensors", "signals.json"):
         path = folder / name
         if not path.is_file():
@@ -146,13 +148,13 @@ def _replace_folder(staging: Path, folder: Path) -> None:
 
 
 def _config_from_json(kind: type[Any], data: dict[str, Any], path: Path) -> Any:
-    known = {item.name for item in fields(kind)}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise FermoError(f"{path} sets {', '.join(unknown)}, which {kind.__name__} does not have: install a matching fermo")
     try:
+        unknown = sorted(set(data) - {item.name for item in fields(kind)})
+        if unknown:
+            names = ", ".join(unknown)
+            raise FermoError(f"{path} sets {names}, which {kind.__name__} does not have: install a matching fermo")
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise FermoError(f"{path} does not make a {kind.__name__}: {error}; {REMEDY}") from error
 
 

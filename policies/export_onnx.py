@@ -9,6 +9,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,14 +19,17 @@ import fermo
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
 
-TOLERANCE = 1e-6  # of the action's magnitude, at least of 1; or what float32 rounding costs torch itself, if that is more
+if TYPE_CHECKING:
+    import onnx
+
+TOLERANCE = 1e-6  # of the action's magnitude (at least 1); or what float32 costs torch itself, if that is more
 
 
 def export_onnx(policy: Policy, path: str | Path) -> Path:
     """Write ``obs (N, observation_size) -> action (N, H, command_size)``, float32, with any N, in SI units.
 
-    The file's metadata hold ``fermo.plant`` (signals as JSON), ``fermo.family`` and ``fermo.version``. It is run once with
-    onnxruntime and compared with torch before it takes its name.
+    The file's metadata hold ``fermo.plant`` (signals as JSON), ``fermo.family`` and ``fermo.version``. It is run once
+    with onnxruntime and compared with torch before it takes its name.
 
     Raises:
         FermoError: The onnx extra is not installed, or the exported graph disagrees with the policy.
@@ -44,8 +48,10 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
         staged = Path(folder) / path.name
         model = _trace(deployed, sample)
         metadata = {
-            "fermo.plant": json.dumps(policy.spec.to_json()), "fermo.family": policy.family, "fermo.version": fermo.__version__,
-        }  # fmt: skip
+            "fermo.plant": json.dumps(policy.spec.to_json()),
+            "fermo.family": policy.family,
+            "fermo.version": fermo.__version__,
+        }
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, staged)
         session = onnxruntime.InferenceSession(staged, providers=["CPUExecutionProvider"])
@@ -62,7 +68,7 @@ def _compare(deployed: Policy, sample: Tensor, exported: np.ndarray) -> None:
     tolerance = max(TOLERANCE * max(1.0, np.abs(expected).max()), 4 * np.abs(expected - exact).max())
     error = np.abs(exported - expected).max()
     if not error <= tolerance:  # NaN included
-        raise FermoError(f"the exported graph differs from the policy by {error:.2g} (allowed {tolerance:.2g}): not written")
+        raise FermoError(f"the exported graph differs from the policy by {error:.2g} > {tolerance:.2g}: not written")
 
 
 class _Chunk(nn.Module):
@@ -85,7 +91,7 @@ def _sample(policy: Policy) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32)
 
 
-def _trace(policy: Policy, sample: Tensor):  # noqa: ANN202  onnx.ModelProto, which is optional here
+def _trace(policy: Policy, sample: Tensor) -> onnx.ModelProto:
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")  # says that torchvision is absent
     level = registry.level
     with warnings.catch_warnings():

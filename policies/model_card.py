@@ -34,8 +34,9 @@ Made by fermo {header["fermo_version"]} for a plant at {spec.rate_hz:g} Hz.
 
 ## Files
 
-`config.json` (family and settings), `model.safetensors` (plain weights and normalisation), `signals.json` (signals, units,
-normalisation, action limits){", `certificate.json`" if certificate else ""}. Load with `fermo.policies.checkpoint.load_checkpoint`.
+`config.json` (family and settings), `model.safetensors` (plain weights and normalisation), `signals.json` (signals,
+units, normalisation, action limits){", `certificate.json`" if certificate else ""}.
+Load with `fermo.policies.checkpoint.load_checkpoint`.
 """
 
 
@@ -48,11 +49,13 @@ def _robustness(certificate: dict[str, Any] | None) -> str:
     if certificate is None:
         return "No certificate: nothing is proved about this family's slope."
     rows = "\n".join(
-        f"| `{row['command']}` | `{row['observation']}` | {row['gain']:.4g} {row['unit']} |" for row in certificate["sensitivity"]
+        f"| `{row['command']}` | `{row['observation']}` | {row['gain']:.4g} {row['unit']} |"
+        for row in certificate["sensitivity"]
     )
     origin = "by construction" if certificate["by_construction"] else "as training left it, nothing was constrained"
     return (
-        f"Lipschitz bound {certificate['lipschitz']:.6g} ({certificate['norm']}, normalised units, {certificate['domain']}; "
-        f"{certificate['method']}; {origin}).\n\n"
+        f"Lipschitz bound {certificate['lipschitz']:.6g} ({certificate['norm']}, normalised units, "
+        f"{certificate['domain']}; {certificate['method']}; {origin}). Steepest slope a search found: "
+        f"{certificate['steepest_slope_found']:.6g}.\n\n"
         f"| command | per unit of | moves at most |\n|---|---|---|\n{rows}"
     )

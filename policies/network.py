@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,8 +18,8 @@ Activation = Literal["relu", "tanh", "groupsort"]
 class GroupSort(nn.Module):
     """Sorts channel pairs (i, i + n/2): gradient-norm preserving and 1-Lipschitz in l2 (Anil, Lucas, Grosse 2019).
 
-    Written as ``max(a, b) = b + relu(a - b)`` and ``min(a, b) = a - relu(a - b)``, whose backward pass is half as long as
-    that of maximum and minimum.
+    Written as ``max(a, b) = b + relu(a - b)`` and ``min(a, b) = a - relu(a - b)``, whose backward pass is half as long
+    as that of maximum and minimum.
     """
 
     def forward(self, value: Tensor) -> Tensor:
@@ -38,13 +39,19 @@ def mlp(sizes: Sequence[int], activation: str, generator: torch.Generator) -> nn
     untouched.
     """
     layers = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    for fan_in, fan_out in pairwise(sizes):
+        layers.append(linear := empty_linear(fan_in, fan_out))
         bound = math.sqrt(3.0 / fan_in)
         nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
         nn.init.zeros_(linear.bias)
-        layers.append(linear)
     return interleave(layers, activation)
+
+
+def empty_linear(fan_in: int, fan_out: int, device: torch.device | str = "cpu") -> nn.Linear:
+    """A linear layer with uninitialised weights, made without drawing from the global random state."""
+    linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, device=device)
+    assert isinstance(linear, nn.Linear)
+    return linear
 
 
 def interleave(layers: Sequence[nn.Module], activation: str) -> nn.Sequential:

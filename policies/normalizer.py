@@ -26,6 +26,7 @@ class Normalizer(nn.Module):
         std: Standard deviation, at least the channel's floor, shape ``(size,)``.
     """
 
+    floor: Tensor
     mean: Tensor
     std: Tensor
 
@@ -51,7 +52,8 @@ class Normalizer(nn.Module):
         if bad.any():
             row, channel = (int(index) for index in bad.nonzero()[0])
             raise FermoError(
-                f"sample {row} of {self.names[channel]!r} is {float(data[row, channel])}: remove NaN and infinity from the data"
+                f"sample {row} of {self.names[channel]!r} is {float(data[row, channel])}: "
+                "remove NaN and infinity from the data"
             )
         data = data.double()
         self.mean.copy_(data.mean(0))

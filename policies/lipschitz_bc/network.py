@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fermo.policies.network import interleave
+from fermo.policies.network import empty_linear, interleave
 
 
 def cayley(free: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class CayleyLinear(nn.Module):
     @torch.no_grad()
     def folded(self) -> nn.Linear:
         """The plain layer with the same effective matrix."""
-        linear = nn.utils.skip_init(nn.Linear, self.free.shape[1], self.free.shape[0], device=self.free.device)
+        linear = empty_linear(self.free.shape[1], self.free.shape[0], self.free.device)
         linear.weight.copy_(self.weight())
         linear.bias.copy_(self.bias)
         return linear
@@ -79,5 +80,5 @@ def lipschitz_mlp(sizes: tuple[int, ...], activation: str, gamma: float, input_g
     """
     root = math.sqrt(gamma)
     gains = [input_gain * root, *(torch.tensor(1.0) for _ in sizes[3:]), torch.tensor(root)]
-    shapes = zip(sizes[:-1], sizes[1:], gains, strict=True)
-    return interleave([CayleyLinear(i, o, gain=gain, generator=generator) for i, o, gain in shapes], activation)
+    shapes = zip(pairwise(sizes), gains, strict=True)
+    return interleave([CayleyLinear(i, o, gain=gain, generator=generator) for (i, o), gain in shapes], activation)

@@ -2,6 +2,10 @@ import dataclasses
 import json
 import math
 import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +39,7 @@ VARIANTS = [
 
 def random_weights(seed: int, sizes: tuple[int, ...] = (5, 12, 10, 3)) -> list[np.ndarray]:
     draw = np.random.default_rng(seed)
-    return [draw.normal(size=(o, i)) / math.sqrt(i) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [draw.normal(size=(o, i)) / math.sqrt(i) for i, o in pairwise(sizes)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -50,7 +54,8 @@ def test_every_bound_lies_between_the_slope_found_and_the_product(seed: int, siz
             value = torch.relu(value @ weight.T)
         return value @ tensors[-1].T
 
-    found = steepest_slope(network, torch.randn(32, sizes[0], generator=generator).double(), steps=20, generator=generator)
+    points = torch.randn(32, sizes[0], generator=generator).double()
+    found = steepest_slope(network, points, steps=20, generator=generator)
     for bound in (liplt_bound(weights), eclipse_fast_bound(weights)):
         assert found <= bound * (1 + 1e-9)
         assert bound <= product_bound(weights) * (1 + 1e-9)
@@ -85,7 +90,8 @@ def test_search_on_the_deployed_policy_never_exceeds_the_certificate(tmp_path, f
     policy = fitted_policy(family, activation=activation, action_base=base)
     train_bc(policy, *demonstrations(), config=BcConfig(steps=30, batch_size=128, lr=1e-2, warmup_steps=1))
     folder = save_checkpoint(policy, tmp_path / "checkpoint")
-    certificate, deployed = verify_certificate(folder), load_checkpoint(folder)
+    certificate = verify_certificate(folder)
+    deployed: Any = load_checkpoint(folder)
     generator = torch.Generator().manual_seed(1)
     found = steepest_slope(deployed.normalized_map, torch.randn(64, 17, generator=generator), generator=generator)
     assert found <= certificate["lipschitz"] * (1 + 1e-6)
@@ -145,7 +151,7 @@ def test_a_planted_bug_in_the_bound_is_refuted_by_the_search(monkeypatch, bug):
 
 
 def test_a_transposed_cayley_factor_is_refuted_by_the_search(monkeypatch):
-    def wrong(free: torch.Tensor) -> torch.Tensor:  # -2 Y N^T where the transform needs -2 Y N: trains well all the same
+    def wrong(free: torch.Tensor) -> torch.Tensor:  # -2 Y N^T where -2 Y N is right: trains well all the same
         size = free.shape[1]
         square, rest, identity = free[:size], free[size:], torch.eye(size)
         inverse = torch.linalg.inv(identity + square - square.T + rest.T @ rest)
@@ -158,6 +164,15 @@ def test_a_transposed_cayley_factor_is_refuted_by_the_search(monkeypatch):
     certificate = policy.certificate()
     assert certificate["steepest_slope_found"] > policy.config.gamma * 1.02, "the construction's promise is refuted"
     assert certificate["steepest_slope_found"] <= certificate["lipschitz"], "the certificate reads the real weights"
+
+
+def test_verifying_needs_no_torch(tmp_path):
+    folder = save_checkpoint(fitted_policy("lipschitz_bc"), tmp_path / "checkpoint")
+    script = (
+        "import sys; from fermo.policies.certificate import verify_certificate; "
+        f"verify_certificate({str(folder)!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def tamper_number(folder):

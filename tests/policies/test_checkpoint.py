@@ -17,7 +17,8 @@ FILES = ("config.json", "model.safetensors", "signals.json")
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory) -> Path:
-    return save_checkpoint(fitted_policy("lipschitz_bc"), tmp_path_factory.mktemp("made") / "checkpoint", extra={"note": 7})
+    folder = tmp_path_factory.mktemp("made") / "checkpoint"
+    return save_checkpoint(fitted_policy("lipschitz_bc"), folder, extra={"note": 7})
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ def train(family: str, *, policy=None, config=CONFIG, **options):
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def stop_at(step: int):

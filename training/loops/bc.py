@@ -33,11 +33,11 @@ OnStep = Callable[[int, Mapping[str, Tensor]], None]
 _SHUFFLE, _AUGMENT = 0, 1  # random streams
 
 
-class TrainingInterrupted(FermoError):
+class TrainingInterrupted(FermoError):  # noqa: N818  a request, not an error
     """Training stopped on request, after `step` whole steps; the state is saved when there is a folder."""
 
     def __init__(self, step: int, steps: int, folder: Path | None) -> None:
-        kept = f"state saved in {folder}, go on with resume" if folder else "nothing saved: training was given no folder"
+        kept = f"state saved in {folder}, go on with resume" if folder else "nothing saved: there is no folder"
         super().__init__(f"training stopped at step {step} of {steps}; {kept}")
         self.step = step
 
@@ -54,7 +54,8 @@ class BcConfig:
         final_lr_fraction: Of `lr`.
         weight_decay: Decoupled.
         grad_clip: Largest l2 norm of the gradient; None for no limit.
-        ema_decay: Of the exponential moving average of the weights that the trained policy gets; None for the last weights.
+        ema_decay: Of the exponential moving average of the weights, which the trained policy gets; None for the last
+            weights.
         seed: Of the batch order and the augmentation.
         log_every: Steps between TensorBoard points.
         checkpoint_every: Steps between saved states.
@@ -125,7 +126,8 @@ class ObservationNoise:
 class BcTrainer:
     """One training under way: the policy, its optimiser and average, and which step comes next.
 
-    All randomness is a function of (seed, step), so a resumed training repeats an uninterrupted one bit by bit on the CPU.
+    All randomness is a function of (seed, step), so a resumed training repeats an uninterrupted one bit by bit on
+    the CPU.
     """
 
     def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
@@ -139,7 +141,10 @@ class BcTrainer:
         if weights is not None:
             self.data["weight"] = weights.float().to(device)
         self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
+            policy.parameters(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
         )
         self.average = [p.detach().clone() for p in self.policy.parameters()] if config.ema_decay else None
         self.step = 0
@@ -184,7 +189,8 @@ class BcTrainer:
         stored = state.header["config"]
         changed = [key for key, value in self._identity.items() if stored.get(key) != value]
         if changed:
-            raise FermoError(f"{folder} holds a training with other {', '.join(changed)}: repeat its settings or start anew")
+            names = ", ".join(changed)
+            raise FermoError(f"{folder} holds a training with other {names}: repeat its settings or start anew")
         self.policy.load_state_dict(state.group("policy"))
         restore_optimizer(self.optimizer, self.policy, state.group("optimizer"))
         if self.average is not None:
@@ -310,11 +316,12 @@ def _check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: 
     if samples == 0:
         raise FermoError("no samples to train on: record demonstrations first")
     if len(actions) != samples or (weights is not None and weights.shape != (samples,)):
-        sizes = f"{samples} observations, {len(actions)} actions"
-        raise FermoError(f"{sizes}{'' if weights is None else f', weights {tuple(weights.shape)}'}: the counts must agree")
+        weighted = "" if weights is None else f", weights of shape {tuple(weights.shape)}"
+        raise FermoError(f"{samples} observations, {len(actions)} actions{weighted}: the counts must agree")
     if actions[0].numel() != policy.horizon * policy.spec.command_size:
         needed = f"{policy.horizon} x {policy.spec.command_size}"
-        raise FermoError(f"{policy.family} learns {needed} numbers a sample, the actions have shape {tuple(actions.shape)}")
+        shape = tuple(actions.shape)
+        raise FermoError(f"{policy.family} learns {needed} numbers a sample, the actions have shape {shape}")
     if weights is not None and not (torch.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
         raise FermoError("sample weights must be finite, not negative and not all zero")
 

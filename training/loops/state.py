@@ -34,7 +34,8 @@ def save_state(folder: Path, tensors: dict[str, Tensor], header: dict[str, Any])
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{FILE_NAME}.{os.getpid()}.tmp"
     try:
-        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary, {"state": json.dumps(header)})
+        tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, temporary, {"state": json.dumps(header)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, folder / FILE_NAME)
@@ -61,8 +62,8 @@ def load_state(folder: Path) -> TrainingState:
 
 def optimizer_tensors(optimizer: optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """The optimiser's per-parameter state, named ``quantity.parameter``."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    return {f"{key}.{names[p]}": value for p, entry in optimizer.state.items() for key, value in entry.items()}
+    named = module.named_parameters()
+    return {f"{key}.{name}": value for name, p in named for key, value in optimizer.state.get(p, {}).items()}
 
 
 def restore_optimizer(optimizer: optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -79,7 +79,8 @@ class LoopReport:
 
     def to_json(self) -> dict[str, Any]:
         """The summary and every tick."""
-        return {**self.summary(), "start": self.start, "period": self.period, "lateness": self.lateness, "work": self.work}
+        ticks = {name: getattr(self, name) for name in ("start", "period", "lateness", "work")}
+        return {**self.summary(), **ticks}
 
 
 def check_plant(policy: PlantSpec, robot: PlantSpec) -> None:

@@ -15,7 +15,7 @@ ROBOTS: dict[str, tuple[str, str, str]] = {
 """Name to (module, robot class, config class)."""
 
 
-def make_robot(name: str, *, clock: Clock | None = None, **config: Any) -> Robot:
+def make_robot(name: str, /, *, clock: Clock | None = None, **config: Any) -> Robot:
     """Robot `name` with the fields of its config. Raises `FermoError` with the nearest name for an unknown one."""
     if name not in ROBOTS:
         raise unknown_name("robot", name, ROBOTS)

@@ -115,6 +115,7 @@ class ServoedRobot(Robot):
         self.spec = robot.spec
         self._robot = robot
         self._clock = clock
+        self._stopped = False
         self.loop = ServoLoop(robot, clock, 1.0 / robot.spec.rate_hz, rate_hz)
 
     @property
@@ -146,6 +147,7 @@ class ServoedRobot(Robot):
     def arm(self) -> None:
         """See `Robot`."""
         self.loop.arm()
+        self._stopped = False
 
     def read(self) -> Reading:
         """The servo loop's newest reading; a new one while the loop is not running."""
@@ -154,14 +156,15 @@ class ServoedRobot(Robot):
         return self.loop.latest
 
     def write(self, command: np.ndarray) -> Applied:
-        """Give the servo loop its next target."""
-        if self.state not in (RobotState.ARMED, RobotState.HOLD):
+        """Give the servo loop its next target; taken too while the robot holds for want of data."""
+        if self._stopped or self.state not in (RobotState.ARMED, RobotState.HOLD):
             raise RobotError(f"cannot write: this robot is in {self.state.value}; call arm() first")
         return self.loop.set_target(command, self._clock.now())
 
     def stop(self) -> None:
         """See `Robot`."""
         self._robot.stop()
+        self._stopped = True
 
     def fault(self, reason: str) -> None:
         """See `Robot`."""

@@ -36,7 +36,7 @@ class ServoProcess(Robot):
         **config: Fields of the robot's config.
     """
 
-    def __init__(self, name: str, *, rate_hz: float = 100.0, **config: Any) -> None:
+    def __init__(self, name: str, /, *, rate_hz: float = 100.0, **config: Any) -> None:
         self.spec = make_robot(name, **config).spec
         context = multiprocessing.get_context("spawn")
         self._state_block = SeqlockBlock(context, _HEADER + self.spec.observation_size)
@@ -47,7 +47,7 @@ class ServoProcess(Robot):
             args=(name, config, rate_hz, self._state_block, self._target_block, theirs),
             daemon=True,
         )
-        self._reason = ""
+        self._stopped = False
         self._low, self._high = (
             np.array([value for signal_ in self.spec.commands for value in getattr(signal_, side)])
             for side in ("low", "high")
@@ -77,6 +77,7 @@ class ServoProcess(Robot):
     def arm(self) -> None:
         """See `Robot`."""
         self._call("arm")
+        self._stopped = False
 
     def read(self) -> Reading:
         """The newest published reading. Raises `RobotError` with the fault's reason."""
@@ -93,8 +94,8 @@ class ServoProcess(Robot):
         return Reading(stamp=values[0], signals=signals, sequence=int(values[1]), fresh=bool(values[2]))
 
     def write(self, command: np.ndarray) -> Applied:
-        """Publish the next target; the servo process judges it."""
-        if self.state not in (RobotState.ARMED, RobotState.HOLD):
+        """Publish the next target; the servo process judges it. Taken too while the robot holds for want of data."""
+        if self._stopped or self.state not in (RobotState.ARMED, RobotState.HOLD):
             raise RobotError(f"cannot write: this robot is in {self.state.value}; call arm() first")
         command = np.asarray(command, dtype=float)
         if command.shape != self._low.shape:
@@ -110,6 +111,7 @@ class ServoProcess(Robot):
         """See `Robot`."""
         if self._process.is_alive():
             self._call("stop")
+            self._stopped = True
 
     def fault(self, reason: str) -> None:
         """See `Robot`."""

@@ -21,11 +21,11 @@ from fermo.hardware.clock import Clock
 from fermo.hardware.robot import RobotError
 from fermo.hardware.sts3215 import BAUD_RATE, REGISTERS, decode_value, describe_status, encode_value
 
-WINDOWS = ((56, 4), (56, 6), (56, 8), (40, 26), (56, 10), (56, 11), (56, 15))
-"""(address, bytes) of the cyclic reads: all hold position and speed, all lengths differ, one reads back settings."""
+WINDOWS = ((56, 4), (40, 20), (56, 6), (56, 8), (40, 26), (56, 10), (56, 11), (56, 15))
+"""(address, bytes) of the cyclic reads: all hold position and speed, all lengths differ, two read back settings."""
 
 _SETUP_TIMEOUT, _SETUP_TRIES = 0.05, 3  # of single questions outside the loop [s]
-_QUARANTINE = 1.0  # longer than a USB adapter or a busy host holds a reply back [s]
+_QUARANTINE = 0.3  # longer than a USB adapter or a busy host holds a reply back [s]
 
 
 class ServoPort(PortHandler):

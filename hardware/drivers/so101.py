@@ -14,7 +14,7 @@ from fermo.assets.so101_plant import ARM_PLANT, JOINT_HIGH, JOINT_LOW, JOINT_SPE
 from fermo.controllers.safety_limiter import SafetyLimiter, SafetyLimits
 from fermo.hardware.calibration import Calibration, load_calibration
 from fermo.hardware.clock import Clock, WallClock
-from fermo.hardware.drivers.feetech import ServoBus, Snapshot, explain_status
+from fermo.hardware.drivers.feetech import ServoBus, Snapshot
 from fermo.hardware.drivers.servo_watch import DERATED, ServoWatch
 from fermo.hardware.drivers.tracker import TrackerClient
 from fermo.hardware.robot import Applied, Reading, Robot, RobotError, RobotState
@@ -149,10 +149,7 @@ class So101(Robot):
         """Set the servos up, aim them where they are, switch torque on."""
         if self.state not in (RobotState.CONNECTED, RobotState.HOLD):
             raise RobotError(f"arm needs a connected or holding robot, this one is {self._describe()}")
-        snapshot = self._wait_for_data()
-        trouble = explain_status(SERVO_IDS, snapshot.status) if self._torque else ""
-        if trouble:
-            raise RobotError(f"not arming: {trouble}")
+        self._wait_for_data()
         for name, value in _SETTINGS.items():
             self._bus.write_register(name, value)
         self._limits = np.array(self.config.torque_limit)
@@ -311,7 +308,7 @@ class So101(Robot):
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
-    def _wait_for_data(self) -> Snapshot:
+    def _wait_for_data(self) -> None:
         """A fresh snapshot within a fifth of a second. Raises `RobotError`."""
         deadline = self._clock.now() + 0.2
         while (snapshot := self._bus.poll()) is None:
@@ -320,7 +317,6 @@ class So101(Robot):
             self._clock.sleep_until(self._clock.now() + 1 / self.config.servo_rate_hz)
         self._position, self._speed = snapshot.registers["present_position"], snapshot.registers["present_speed"]
         self._fresh_at, self._sequence = self._clock.now(), self._sequence + 1
-        return snapshot
 
     def _aim_here(self) -> None:
         """Goal := measured pose."""

@@ -43,6 +43,8 @@ def so101_scene(*, with_cube: bool = True, timestep: float = 0.005) -> mujoco.Mj
     spec = mujoco.MjSpec.from_file(str(resolve("so101")))
     spec.option.timestep = timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    # A pyramidal cone lets a held cube creep out of the jaw within seconds.
+    spec.option.cone, spec.option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10.0
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 640, 480
     _collide_with_world_only(spec)
     _add_surroundings(spec)
@@ -63,10 +65,22 @@ def _collide_with_world_only(spec: mujoco.MjSpec) -> None:
 
 def _add_surroundings(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1.0, 1.0, 0.01], rgba=[0.82, 0.84, 0.87, 1.0])
+    _add_floor_pattern(spec)
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1.0, 1.0, 0.01], material="floor")
     world.add_light(name="sun", pos=[0.3, -0.5, 1.5], dir=[0.0, 0.3, -1.0], castshadow=False)
     look = [target - eye for target, eye in zip((0.16, 0.0, 0.06), CAMERA_POSITION, strict=True)]
     world.add_camera(name="front", pos=list(CAMERA_POSITION), quat=_look_along(look), fovy=48.0)
+
+
+def _add_floor_pattern(spec: mujoco.MjSpec) -> None:
+    """Squares of 10 cm, so that pictures show scale."""
+    spec.add_texture(
+        name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.86, 0.88, 0.91], rgb2=[0.78, 0.81, 0.85], width=64, height=64,
+    )  # fmt: skip
+    textures = ["" for _ in range(mujoco.mjtTextureRole.mjNTEXROLE)]
+    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
+    spec.add_material(name="floor", textures=textures, texuniform=True, texrepeat=[5.0, 5.0], specular=0.1)
 
 
 def _add_cube(spec: mujoco.MjSpec) -> None:

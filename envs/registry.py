@@ -6,15 +6,27 @@ which registers every task.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fermo.envs.core.task import Task
-from fermo.errors import unknown_name
+import gymnasium
+
+from fermo.errors import FermoError, unknown_name
+
+if TYPE_CHECKING:
+    from fermo.envs.core.task import Task
 
 TASKS: dict[str, str] = {
     "fermo/SO101-Reach-v0": "fermo.envs.tasks.so101_reach:Reach",
     "fermo/SO101-PickCube-v0": "fermo.envs.tasks.so101_pick_cube:PickCube",
+    "fermo/Hopper-v5": "fermo.envs.tasks.gymnasium.planar_walker:Hopper",
+    "fermo/Walker2d-v5": "fermo.envs.tasks.gymnasium.planar_walker:Walker2d",
+    "fermo/HalfCheetah-v5": "fermo.envs.tasks.gymnasium.half_cheetah:HalfCheetah",
+    "fermo/Ant-v5": "fermo.envs.tasks.gymnasium.ant:Ant",
+    "fermo/Humanoid-v5": "fermo.envs.tasks.gymnasium.humanoid:Humanoid",
+    "fermo/HumanoidStandup-v5": "fermo.envs.tasks.gymnasium.humanoid:HumanoidStandup",
+    "fermo/InvertedPendulum-v5": "fermo.envs.tasks.gymnasium.inverted_pendulum:InvertedPendulum",
 }
 
 
@@ -27,8 +39,41 @@ def task_id(name: str) -> str:
     raise unknown_name("task", name, [candidate.removeprefix("fermo/") for candidate in TASKS])
 
 
-def make_task(name: str, config: Any = None) -> Task:
-    """The task called `name`, with its default config when None."""
+def make_task(name: str, config: Any = None, **arguments: Any) -> Task:
+    """The task called `name`.
+
+    Args:
+        name: See `task_id`.
+        config: The task's config; its defaults when None.
+        **arguments: Fields of the config to change, for example ``ctrl_cost_weight=0.0``.
+
+    Raises:
+        FermoError: Unknown task or field, or a value the config refuses.
+    """
     module, attribute = TASKS[task_id(name)].split(":")
     factory = getattr(importlib.import_module(module), attribute)
-    return factory(config) if config is not None else factory()
+    if config is None:
+        task = factory()
+        if not arguments:
+            return task
+        config = task.config
+    fields = [field.name for field in dataclasses.fields(config)]
+    for argument in arguments:
+        if argument not in fields:
+            raise unknown_name(f"argument of {name}", argument, fields)
+    try:
+        return factory(dataclasses.replace(config, **arguments))
+    except (TypeError, ValueError) as error:
+        raise FermoError(f"{name} cannot be made so: {error}") from error
+
+
+def register_with_gymnasium() -> None:
+    """Make every task known to Gymnasium, as a single environment and as a batch."""
+    for name in TASKS:
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point="fermo.envs.adapters.gymnasium_single:SingleEnv",
+                vector_entry_point="fermo.envs.adapters.gymnasium_vector:make_vector_env",
+                kwargs={"task": name},
+            )

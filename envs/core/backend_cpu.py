@@ -53,7 +53,7 @@ class CpuBackend:
                 raise unknown_name("data field", name, mujoco.batch.DATA_FIELDS)
             array = self.batch.bind(name)
             if not array.flags.writeable:  # a derived array: zero until computed once
-                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_VEL)
+                self.batch.forward()
             with warnings.catch_warnings():  # torch has no read-only tensors and says so
                 warnings.simplefilter("ignore", UserWarning)
                 self._views[name] = torch.from_numpy(array)
@@ -78,7 +78,7 @@ class CpuBackend:
         """MuJoCo resets a world whose state is not finite or diverges; put it back to where it was and leave it there."""
         self.failed |= worlds
         self._rows[worlds] = self._last_good[worlds]
-        self.batch.forward(ids=worlds.numpy(), stage=mujoco.mjtStage.mjSTAGE_VEL)
+        self.batch.forward(ids=worlds.numpy())
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See `Backend.reset`."""
@@ -88,6 +88,7 @@ class CpuBackend:
         self.read("qpos")[mask] = qpos[mask].to(self.dtype)
         self.read("qvel")[mask] = qvel[mask].to(self.dtype)
         self.failed[mask] = False
+        self._warnings_seen = self._bad_states()
 
     def forward(self, mask: Tensor) -> None:
         """See `Backend.forward`."""

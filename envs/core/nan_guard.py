@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import warnings
@@ -12,6 +13,8 @@ import mujoco
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fermo.envs.core import post_constraint
+from fermo.envs.core.backend import BackendError
 from fermo.errors import FermoError
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ def report(env: VectorEnv, ctrl: Tensor, worlds: list[int]) -> list[Path]:
 
 def load_dump(folder: Path) -> tuple[mujoco.MjModel, mujoco.MjData, dict]:
     """The model, the state before the failing step with its controls applied, and what `report` noted."""
+    with contextlib.suppress(BackendError):  # needed by some models only
+        post_constraint.register()
     try:
         about = json.loads((folder / "dump.json").read_text())
         model = mujoco.MjModel.from_binary_path(str(folder / "model.mjb"))

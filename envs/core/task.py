@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -84,7 +85,11 @@ class Task(ABC):
 
     @abstractmethod
     def reward(self, sim: Simulation, action: Tensor) -> dict[str, Tensor]:
-        """Reward terms by name, each ``(N,)``; their sum, in this order, is the reward."""
+        """Reward terms by name, each ``(N,)``; `action` is as the caller gave it, in shape and precision."""
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The reward ``(N,)``: the terms added in their order."""
+        return functools.reduce(torch.add, terms.values())
 
     def terminated(self, sim: Simulation) -> Tensor:
         """Whether the episode ended by its own rules, ``(N,)`` bool."""

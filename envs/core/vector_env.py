@@ -32,6 +32,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     - ``"failed"``: ``(N,)`` bool, worlds whose physics diverged and were frozen (they also count as terminated);
     - ``"final_obs"`` ``(N, observation_size)`` and ``"_final_obs"`` ``(N,)`` bool in SAME_STEP mode.
 
+    An action that is not finite is an error, never physics.
+
     Autoreset: NEXT_STEP resets a finished world in the following `step` (its action is ignored, its reward 0), SAME_STEP at
     once (the last observation in ``final_obs``), DISABLED leaves it to ``reset(options={"reset_mask": mask})``.
 
@@ -76,6 +78,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.sim.sensors = task.make_sensors(num_envs, self.device)
         self._done = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._checked: set[str] = set()
+        self._bound = False
         self.single_observation_space = _box(task.spec.observations, task.dtype)
         self.single_action_space = _box(task.spec.commands, torch.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -93,7 +96,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         mask = torch.ones_like(self._done)
         if options and "reset_mask" in options:
             mask = torch.as_tensor(options["reset_mask"], dtype=torch.bool, device=self.device)
-            self._check("reset_mask", mask, (self.num_envs,))
+            if mask.shape != (self.num_envs,):
+                raise BackendError(f"reset_mask has shape ({self.num_envs},) here, got {tuple(mask.shape)}")
         if seed is not None:
             self.random.seed = int(seed) & 0xFFFFFFFF
             self.episode[mask] = -1
@@ -107,6 +111,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise BackendError(
                 f"actions have shape ({self.num_envs}, {self.task.spec.command_size}) here, got {tuple(action.shape)}"
             )
+        if not torch.isfinite(action).all():
+            worlds = torch.nonzero(~torch.isfinite(action).all(dim=1)).flatten().tolist()
+            raise BackendError(f"the action of world(s) {worlds} is not finite: look for NaN in the policy's input")
         restart = self._done.clone() if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         self._advance(action)
         reward, terminated, truncated, info = self._judge(action)
@@ -114,13 +121,16 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._reset(restart)
             reward = reward.masked_fill(restart, 0.0)
             terminated, truncated = terminated & ~restart, truncated & ~restart
+            info["reward_terms"] = {name: term.masked_fill(restart, 0.0) for name, term in info["reward_terms"].items()}
+            info |= {flag: info[flag] & ~restart for flag in ("failed", "success") if flag in info}
         self._done = terminated | truncated
         obs = self._observe()
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            info["final_obs"], info["_final_obs"] = obs, self._done
-            if self._done.any():
-                self._reset(self._done)
-                obs = torch.where(self._done[:, None], self._observe(), obs)
+            done = self._done
+            info["final_obs"], info["_final_obs"] = obs, done
+            if done.any():
+                self._reset(done)
+                obs = torch.where(done[:, None], self._observe(), obs)
         return obs, reward, terminated, truncated, info
 
     def _advance(self, action: Tensor) -> None:
@@ -141,7 +151,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             sensor.update(self.sim)
 
     def _judge(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-        terms = self.task.reward(self.sim, action.to(self.backend.dtype))
+        terms = self.task.reward(self.sim, action)
         for name, term in terms.items():
             self._check(f"reward term {name!r}", term, (self.num_envs,))
         failed = self.backend.failed.clone()
@@ -152,9 +162,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if success is not None:
             self._check("success", success, (self.num_envs,))
             info["success"] = success & ~failed
-        total = torch.zeros(self.num_envs, dtype=self.backend.dtype, device=self.device)
-        for term in terms.values():
-            total = total + term
+        total = self.task.total(terms)
         return total.to(self.task.dtype), terminated | failed, self.steps >= self.task.max_steps, info
 
     def _reset(self, mask: Tensor) -> None:
@@ -174,6 +182,17 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.backend.forward(mask)
         for sensor in self.sim.sensors.values():
             sensor.reset(mask, self.sim)
+        if not self._bound:
+            self._bind_fields()
+
+    def _bind_fields(self) -> None:
+        """Call the task's functions once: the engine copies a field out only after somebody asked for it."""
+        self._bound = True
+        self.sim.before = {name: self.sim[name].clone() for name in self.task.before_fields}
+        self.task.reward(self.sim, torch.zeros(self.num_envs, self.task.spec.command_size, device=self.device))
+        self.task.terminated(self.sim)
+        self.task.success(self.sim)
+        self.task.observation(self.sim)
 
     def _observe(self) -> Tensor:
         terms = self.task.observation(self.sim)

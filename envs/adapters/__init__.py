@@ -1,0 +1,1 @@
+"""The batched environments as other libraries want them."""

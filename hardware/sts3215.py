@@ -104,7 +104,7 @@ class Frame:
     parameters: bytes = b""
 
 
-def checksum(body: bytes) -> int:
+def checksum(body: bytes | bytearray) -> int:
     """Inverted low byte of the sum of `body`, everything between the header and the checksum."""
     return ~sum(body) & 0xFF
 
@@ -181,7 +181,7 @@ def encode_value(register: Register, value: int) -> bytes:
     return word.to_bytes(register.size, "little")
 
 
-def decode_value(register: Register, data: bytes) -> int:
+def decode_value(register: Register, data: bytes | bytearray) -> int:
     """The inverse of `encode_value`."""
     word = int.from_bytes(data[: register.size], "little")
     if register.sign_bit is not None and word & 1 << register.sign_bit:

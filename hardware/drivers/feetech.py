@@ -46,6 +46,7 @@ class ServoPort(PortHandler):
 
     def readPort(self, length: int) -> bytes:
         """What has arrived, up to `length` bytes, after waiting at most a millisecond; called by the SDK."""
+        assert self.ser is not None
         select.select([self.ser], [], [], 0.001)
         return self.ser.read(length)
 

@@ -28,9 +28,9 @@ class FaultPanel:
         self._world, self._bus, self._later, self._close_port = world, bus, later, close_port
         self._kinds: dict[str, Callable[..., None]] = {
             "drop": self._drop, "delay": self._delay, "corrupt": self._corrupt, "loss": self._loss,
-            "hold_back": self._hold_back, "unplug": self._unplug, "replug": self._replug, "power_cycle": self._power_cycle,
-            "overload": self._overload, "temperature": self._temperature, "supply": self._supply,
-            "stuck_encoder": self._stuck_encoder, "clear": self._clear,
+            "hold_back": self._hold_back, "unplug": self._unplug, "replug": self._replug,
+            "power_cycle": self._power_cycle, "overload": self._overload, "temperature": self._temperature,
+            "supply": self._supply, "stuck_encoder": self._stuck_encoder, "clear": self._clear,
         }  # fmt: skip
 
     def apply(self, kind: str, **arguments: object) -> None:

@@ -8,11 +8,12 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fermo.hardware.calibration import Calibration
 from fermo.hardware.clock import Clock, LockstepClock, WallClock
@@ -50,7 +51,7 @@ class Supervisor:
         """Advance a lockstep twin; returns its new time [s]."""
         return self.call("step", seconds=seconds)["time"]
 
-    def reset(self, *, cube: Sequence[float] | None = None, arm: Sequence[float] | None = None) -> dict[str, Any]:
+    def reset(self, *, cube: ArrayLike | None = None, arm: ArrayLike | None = None) -> dict[str, Any]:
         """Place cube ``(x, y, yaw)`` [m, m, rad] and arm [rad], at rest; returns the truth."""
         given = {"cube": cube, "arm": arm}
         return self.call("reset", **{k: np.asarray(v, float).tolist() for k, v in given.items() if v is not None})

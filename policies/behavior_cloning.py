@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,43 +11,14 @@ from torch.nn import functional as F
 
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
+from fermo.policies.behavior_cloning_config import BehaviorCloningConfig
 from fermo.policies.certificate import FeedforwardMap, certify
 from fermo.policies.falsifier import steepest_slope
-from fermo.policies.network import ACTIVATIONS, Activation, mlp
+from fermo.policies.network import mlp
 from fermo.policies.normalizer import Normalizer
 from fermo.signal import PlantSpec
 
 ROUNDING = 1e-4  # what float32 may add to a slope measured over a short distance
-
-
-@dataclass(frozen=True, kw_only=True)
-class BehaviorCloningConfig:
-    """Network and loss of a one-step regression policy.
-
-    Attributes:
-        hidden: Width of each hidden layer; even for groupsort.
-        activation: Between the layers; all are 1-Lipschitz.
-        loss: On normalised actions: squared error, or Huber's with its knee at one standard deviation.
-        action_base: Observation signal, of the commands' size and unit, to which the network's output is added; None
-            when the network gives the whole action. The added identity path counts in the certificate.
-        seed: Of the initial weights.
-    """
-
-    hidden: tuple[int, ...] = (256, 256, 256)
-    activation: Activation = "groupsort"
-    loss: Literal["mse", "smooth_l1"] = "mse"
-    action_base: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1:
-            raise FermoError(f"hidden must name at least one positive width, got {self.hidden}")
-        if self.activation not in ACTIVATIONS:
-            raise FermoError(f"activation {self.activation!r} does not exist: choose from {', '.join(ACTIVATIONS)}")
-        if self.activation == "groupsort" and any(width % 2 for width in self.hidden):
-            raise FermoError(f"groupsort sorts pairs: every width in hidden must be even, got {self.hidden}")
-        if self.loss not in ("mse", "smooth_l1"):
-            raise FermoError(f"loss {self.loss!r} does not exist: choose from mse, smooth_l1")
 
 
 class BehaviorCloningPolicy(Policy):
@@ -148,10 +117,3 @@ def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:
         needed = f"{spec.command_size} x {'/'.join(sorted(units))}"
         raise FermoError(f"action_base {name!r} must be an observation like the commands ({needed}), it is {found}")
     return spec.observation_slices()[name]
-
-
-def require_positive(**values: float) -> None:
-    """Raise `FermoError` naming the first value that is not a positive finite number."""
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise FermoError(f"{name} must be positive and finite, got {value}")

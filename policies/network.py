@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fermo.errors import unknown_name
-
-Activation = Literal["relu", "tanh", "groupsort"]
+from fermo.policies.behavior_cloning_config import Activation
 
 
 class GroupSort(nn.Module):
@@ -29,7 +27,7 @@ class GroupSort(nn.Module):
         return torch.cat((second + excess, first - excess), -1)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "groupsort": GroupSort}
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "groupsort": GroupSort}
 
 
 def mlp(sizes: Sequence[int], activation: str, generator: torch.Generator) -> nn.Sequential:

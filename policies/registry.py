@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fermo.errors import unknown_name
-from fermo.policies.base import Policy
 from fermo.signal import PlantSpec
+
+if TYPE_CHECKING:
+    from fermo.policies.base import Policy
 
 # Family, which is its folder's name -> (class in config.py, class in policy.py). A new family is its folder, one line
 # here and one name in the contract test.

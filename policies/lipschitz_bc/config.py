@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fermo.policies.behavior_cloning import BehaviorCloningConfig, require_positive
+from fermo.policies.behavior_cloning_config import BehaviorCloningConfig, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

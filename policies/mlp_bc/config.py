@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fermo.policies.behavior_cloning import BehaviorCloningConfig
+from fermo.policies.behavior_cloning_config import BehaviorCloningConfig
 
 
 @dataclass(frozen=True, kw_only=True)

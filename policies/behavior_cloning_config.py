@@ -1,0 +1,49 @@
+"""What the one-step behaviour-cloning families let a user set; importing it does not load torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fermo.errors import FermoError
+
+Activation = Literal["relu", "tanh", "groupsort"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehaviorCloningConfig:
+    """Network and loss of a one-step regression policy.
+
+    Attributes:
+        hidden: Width of each hidden layer; even for groupsort.
+        activation: Between the layers; all are 1-Lipschitz.
+        loss: On normalised actions: squared error, or Huber's with its knee at one standard deviation.
+        action_base: Observation signal, of the commands' size and unit, to which the network's output is added; None
+            when the network gives the whole action. The added identity path counts in the certificate.
+        seed: Of the initial weights.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    activation: Activation = "groupsort"
+    loss: Literal["mse", "smooth_l1"] = "mse"
+    action_base: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise FermoError(f"hidden must name at least one positive width, got {self.hidden}")
+        activations = get_args(Activation)
+        if self.activation not in activations:
+            raise FermoError(f"activation {self.activation!r} does not exist: choose from {', '.join(activations)}")
+        if self.activation == "groupsort" and any(width % 2 for width in self.hidden):
+            raise FermoError(f"groupsort sorts pairs: every width in hidden must be even, got {self.hidden}")
+        if self.loss not in ("mse", "smooth_l1"):
+            raise FermoError(f"loss {self.loss!r} does not exist: choose from mse, smooth_l1")
+
+
+def require_positive(**values: float) -> None:
+    """Raise `FermoError` naming the first value that is not a positive finite number."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise FermoError(f"{name} must be positive and finite, got {value}")

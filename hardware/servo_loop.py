@@ -10,14 +10,17 @@ from fermo.hardware.clock import Clock
 from fermo.hardware.robot import Applied, Reading, Robot, RobotError, RobotState
 
 _REJECTIONS = 3  # non-finite targets in a row that latch a fault
+BLEND = 0.5
+"""Share of a policy period in which the goal moves from one target to the next; the rest of it is held."""
+
 _SILENT_PERIODS = 3  # policy periods without a target after which the arm is holding
 
 
 class ServoLoop:
     """Drives `robot` between the targets of a slower policy.
 
-    A target given at time t is reached, linearly, one policy period later, when the next one is due; after that it is
-    held. Each tick writes first and reads second, so the reading proves that the goal has arrived.
+    A target is approached in a straight line and reached after `BLEND` of a policy period, then held: the whole period
+    would be smoother but later, and policies are trained on targets that apply at once. Each tick writes first and reads second, so the reading proves that the goal has arrived.
 
     Args:
         robot: What is driven; connected by the caller.
@@ -100,7 +103,7 @@ class ServoLoop:
         self._clock.sleep_until(deadline)
 
     def _goal(self, now: float) -> np.ndarray:
-        fraction = np.clip((now - self._given_at) / self._policy_period, 0.0, 1.0)
+        fraction = np.clip((now - self._given_at) / (BLEND * self._policy_period), 0.0, 1.0)
         return self._from + fraction * (self._to - self._from)
 
 

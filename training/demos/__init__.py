@@ -1,0 +1,1 @@
+"""Demonstrations: scripted experts and their recorder."""

@@ -19,14 +19,14 @@ _SIZE_FIELDS = frozenset({"geom_size", "geom_type", "geom_dataid"})
 
 
 class CpuBackend:
-    """N worlds on ``mujoco.batch.Batch``; float64 state, views shared with the engine, bitwise the same at any thread count.
+    """N worlds on ``mujoco.batch.Batch``: float64, views shared with the engine, bitwise the same at any thread count.
 
     Args:
         model: Compiled model; the batch keeps a copy.
         num_worlds: N.
         num_threads: Threads over worlds; 0 takes all processors this process may use.
-        refresh: Recompute derived arrays at the new state after `step`. Gymnasium's own environments observe some of them
-            one substep late; a task that must equal them bitwise turns this off.
+        refresh: Recompute derived arrays at the new state after `step`. Gymnasium's own environments observe some of
+            them one substep late; a task that must equal them bitwise turns this off.
     """
 
     name = "cpu"
@@ -75,10 +75,11 @@ class CpuBackend:
         return self.batch.warning[:, [int(kind) for kind in _BAD_STATE], 1].sum(axis=1)
 
     def _freeze(self, worlds: Tensor) -> None:
-        """MuJoCo resets a world whose state is not finite or diverges; put it back to where it was and leave it there."""
+        """MuJoCo resets a world whose state diverges or is not finite; put it back where it was and leave it there."""
         self.failed |= worlds
         self._rows[worlds] = self._last_good[worlds]
         self.batch.forward(ids=worlds.numpy())
+        self._rows[worlds] = self._last_good[worlds]  # forward resets a world that was given a bad state to start from
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See `Backend.reset`."""
@@ -118,7 +119,7 @@ class CpuBackend:
         if name not in mujoco.batch.MODEL_FIELDS:
             raise unknown_name("model field", name, mujoco.batch.MODEL_FIELDS)
         if name in _SIZE_FIELDS:
-            raise BackendError(f"{name!r} cannot differ between worlds: bounding volumes depend on it; build another model")
+            raise BackendError(f"{name!r} cannot differ between worlds (bounding volumes need it): build another model")
 
     def get_state(self) -> Tensor:
         """See `Backend.get_state`."""

@@ -61,7 +61,7 @@ class WorldRandom:
         """
         words = self._words(use, math.prod(shape), step)
         unit = (words.to(torch.float64) + 0.5) * 2.0**-32
-        return (low + (high - low) * unit).reshape(-1, *shape).to(dtype)
+        return (low + (high - low) * unit).reshape(len(self.worlds), *shape).to(dtype)
 
     def normal(self, use: str, shape: tuple[int, ...] = (), *, step: int | Tensor = 0,
                dtype: torch.dtype = torch.float64) -> Tensor:  # fmt: skip
@@ -71,7 +71,7 @@ class WorldRandom:
         u = (self._words(use, 2 * pairs, step).to(torch.float64) + 0.5) * 2.0**-32
         radius, angle = torch.sqrt(-2.0 * torch.log(u[:, :pairs])), 2.0 * math.pi * u[:, pairs:]
         z = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]
-        return z.reshape(-1, *shape).to(dtype)
+        return z.reshape(len(self.worlds), *shape).to(dtype)
 
     def _words(self, use: str, count: int, step: int | Tensor) -> Tensor:
         """Uniform 32-bit words, shape ``(N, count)`` int64."""

@@ -32,10 +32,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     - ``"failed"``: ``(N,)`` bool, worlds whose physics diverged and were frozen (they also count as terminated);
     - ``"final_obs"`` ``(N, observation_size)`` and ``"_final_obs"`` ``(N,)`` bool in SAME_STEP mode.
 
-    An action that is not finite is an error, never physics.
+    An action that is not finite is an error, never physics. A failed world ignores its actions, and its observation and
+    reward are finite whatever its state was.
 
-    Autoreset: NEXT_STEP resets a finished world in the following `step` (its action is ignored, its reward 0), SAME_STEP at
-    once (the last observation in ``final_obs``), DISABLED leaves it to ``reset(options={"reset_mask": mask})``.
+    Autoreset: NEXT_STEP resets a finished world in the following `step` (its action is ignored, its reward 0),
+    SAME_STEP at once (the last observation in ``final_obs``), DISABLED leaves it to
+    ``reset(options={"reset_mask": mask})``.
 
     Args:
         task: What to simulate.
@@ -45,7 +47,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: When finished worlds restart.
         perturbations: Applied in this order.
         first_world: Number of the first world, so that a batch can be split over processes.
-        dump_folder: Where diverged states are written for ``fermo play``; a folder of the temporary directory when None.
+        dump_folder: Where diverged states are written for ``fermo play``; in the temporary directory when None.
         backend_options: Passed to the back end, for example ``{"num_threads": 2}``.
     """
 
@@ -111,10 +113,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise BackendError(
                 f"actions have shape ({self.num_envs}, {self.task.spec.command_size}) here, got {tuple(action.shape)}"
             )
+        restart = self._done.clone() if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
+        ignored = self.backend.failed if restart is None else self.backend.failed | restart
+        action = action.masked_fill(ignored[:, None], 0.0)
         if not torch.isfinite(action).all():
             worlds = torch.nonzero(~torch.isfinite(action).all(dim=1)).flatten().tolist()
             raise BackendError(f"the action of world(s) {worlds} is not finite: look for NaN in the policy's input")
-        restart = self._done.clone() if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
         self._advance(action)
         reward, terminated, truncated, info = self._judge(action)
         if restart is not None and restart.any():
@@ -155,6 +159,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         for name, term in terms.items():
             self._check(f"reward term {name!r}", term, (self.num_envs,))
         failed = self.backend.failed.clone()
+        if failed.any():
+            terms = {name: _finite_where(failed, term) for name, term in terms.items()}
         terminated = self.task.terminated(self.sim)
         self._check("terminated", terminated, (self.num_envs,))
         info: dict[str, Any] = {"reward_terms": terms, "failed": failed}
@@ -202,6 +208,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._check(f"observation {signal.name!r}", terms[signal.name], (self.num_envs, *signal.shape))
         parts = [terms[signal.name].reshape(self.num_envs, -1) for signal in self.task.spec.observations]
         obs = torch.cat(parts, dim=1).to(self.task.dtype)
+        if self.backend.failed.any():
+            obs = _finite_where(self.backend.failed, obs)
         for perturbation in self.perturbations:
             obs = perturbation.observation(self, obs)
         return obs
@@ -213,6 +221,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if tuple(value.shape) != shape:
             raise BackendError(f"task {self.task.name}: {what} has shape {tuple(value.shape)}, expected {shape}")
         self._checked.add(what)
+
+
+def _finite_where(failed: Tensor, value: Tensor) -> Tensor:
+    """`value` with zero for what is not finite in the failed worlds: NaN ends there, it does not reach a learner."""
+    rows = failed.reshape(-1, *(1,) * (value.ndim - 1))
+    return torch.where(rows, value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), value)
 
 
 def _box(signals: tuple[Signal, ...], dtype: torch.dtype) -> gymnasium.spaces.Box:

@@ -13,7 +13,9 @@ from fermo.envs.registry import make_task
 from fermo.envs.tasks.gymnasium.arithmetic import pairwise_sum
 from fermo.errors import FermoError
 
-NAMES = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "InvertedPendulum-v5")
+NAMES = (
+    "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "InvertedPendulum-v5",
+)  # fmt: skip
 HUMANOID = {
     "include_cinert_in_observation": False,
     "include_qfrc_actuator_in_observation": False,

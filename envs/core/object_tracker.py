@@ -85,8 +85,10 @@ class ObjectTracker:
         """Last delivered ``(cos 4 yaw, sin 4 yaw)``, shape ``(N, 2)``."""
         return self._delivered[:, 3:]
 
-    def reset(self, mask: Tensor, time: Tensor, position: Tensor, quaternion: Tensor, tool: Tensor, wrist: Tensor) -> None:
-        """Start tracking in the worlds of `mask` ``(N,)`` with one frame already delivered; arguments as for `update`."""
+    def reset(
+        self, mask: Tensor, time: Tensor, position: Tensor, quaternion: Tensor, tool: Tensor, wrist: Tensor
+    ) -> None:
+        """Start tracking in the worlds of `mask` ``(N,)``, one frame already delivered; arguments as for `update`."""
         scene = _scene(position, quaternion, tool, wrist)
         phase = time + self.random.uniform("tracker phase") / self.config.rate_hz
         first, _ = self._measure(scene, torch.zeros_like(self._frame))
@@ -115,7 +117,7 @@ class ObjectTracker:
         scene = _scene(position, quaternion, tool, wrist)
         span = (time - self._last_time).clamp(min=1e-9)
         for _ in range(self._frames_per_update):
-            capture = self._phase + (self._frame - 1) / self.config.rate_hz
+            capture = self._phase + (self._frame - 1).to(torch.float64) / self.config.rate_hz
             due = capture <= time + 1e-9
             blend = ((capture - self._last_time) / span).clamp(0.0, 1.0)[:, None]
             measured, visible = self._measure(torch.lerp(self._last_scene, scene, blend), self._frame)

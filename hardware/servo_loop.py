@@ -20,7 +20,8 @@ class ServoLoop:
     """Drives `robot` between the targets of a slower policy.
 
     A target is approached in a straight line and reached after `BLEND` of a policy period, then held: the whole period
-    would be smoother but later, and policies are trained on targets that apply at once. Each tick writes first and reads second, so the reading proves that the goal has arrived.
+    would be smoother but later, and policies are trained on targets that apply at once. Each tick
+    writes first and reads second, so the reading proves that the goal has arrived.
 
     Args:
         robot: What is driven; connected by the caller.

@@ -182,14 +182,18 @@ class ServoBus:
         return None
 
     def _decode(self, group: GroupSyncRead, address: int, size: int) -> Snapshot:
-        replies = [bytes(group.data_dict[servo_id]) for servo_id in self.ids]
+        replies = np.array([group.data_dict[servo_id] for servo_id in self.ids], dtype=np.int64)  # status byte first
         registers = {}
         for name, register in REGISTERS.items():
-            start = register.address - address
-            if start >= 0 and start + register.size <= size:
-                data = (reply[1 + start : 1 + start + register.size] for reply in replies)
-                registers[name] = np.array([decode_value(register, item) for item in data])
-        return Snapshot(registers=registers, status=np.array([reply[0] for reply in replies]))
+            column = register.address - address + 1
+            if column < 1 or column + register.size > size + 1:
+                continue
+            words = replies[:, column] if register.size == 1 else replies[:, column] | replies[:, column + 1] << 8
+            if register.sign_bit is not None:
+                sign = 1 << register.sign_bit
+                words = np.where(words & sign, -(words & ~sign), words)
+            registers[name] = words
+        return Snapshot(registers=registers, status=replies[:, 0])
 
     def _sync_read(self, address: int, size: int) -> GroupSyncRead:
         group = GroupSyncRead(self._packets, address, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Container
 
 
 class LineServer:
@@ -22,25 +23,21 @@ class LineServer:
         """What to select on."""
         return [self._listener, *self._clients]
 
-    def accept(self) -> bool:
-        """Take new clients and forget those that left; whether somebody new is there."""
-        new = False
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except BlockingIOError:
-                break
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._clients[client] = bytearray()
-            new = True
+    def serve(self, ready: Container[object]) -> bool:
+        """Take new clients and what the `ready` ones sent, forget those that left; whether somebody new is there."""
         for client in list(self._clients):
-            self._receive(client)
-        return new
+            if client in ready:
+                self._receive(client)
+        if self._listener not in ready:
+            return False
+        client, _ = self._listener.accept()
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._clients[client] = bytearray()
+        return True
 
-    def poll(self) -> list[tuple[socket.socket, str]]:
+    def lines(self) -> list[tuple[socket.socket, str]]:
         """Complete lines received since the last call, with who sent them."""
-        self.accept()
         lines = []
         for client, buffer in self._clients.items():
             while (end := buffer.find(b"\n")) >= 0:

@@ -82,15 +82,15 @@ class TwinProcess:
         """Run until told to stop or orphaned."""
         watch = time.monotonic()
         while self._running:
-            self._wait()
+            ready = self._wait()
             if not self._lockstep:
                 self._follow_wall_clock()
-            if self._master >= 0:
-                self._serve_bus()
+            self._serve_bus()
             self._send_due()
-            for client, line in self._supervisor.poll():
+            self._supervisor.serve(ready)
+            for client, line in self._supervisor.lines():
                 self._supervisor.send(client, json.dumps(self._answer(line)))
-            if self._frames.accept():
+            if self._frames.serve(ready):
                 self._frames.broadcast(json.dumps(self._tracker.latest(self._world.time)))
             if time.monotonic() - watch > _WATCH_PERIOD:
                 watch = time.monotonic()
@@ -99,12 +99,13 @@ class TwinProcess:
         self._supervisor.close()
         self._close_port()
 
-    def _wait(self) -> None:
+    def _wait(self) -> list[Any]:
+        """Sleep until somebody asks something or something is due; returns what is readable."""
         timeout = _WATCH_PERIOD if self._lockstep else _WAKE_PERIOD
         if self._outbox and not self._lockstep:
             timeout = max(0.0, min(timeout, self._outbox[0][0] - self._now()))
         ports = [self._master] if self._master >= 0 else []
-        select.select([*ports, *self._supervisor.sockets(), *self._frames.sockets()], [], [], timeout)
+        return select.select([*ports, *self._supervisor.sockets(), *self._frames.sockets()], [], [], timeout)[0]
 
     def _now(self) -> float:
         return self._world.time if self._lockstep else time.monotonic() - self._origin
@@ -133,6 +134,8 @@ class TwinProcess:
                 self._recorded.append((now, self._world.data.qpos.tolist()))
 
     def _serve_bus(self) -> None:
+        if self._master < 0:
+            return
         with suppress(BlockingIOError):
             for reply in self._bus.receive(os.read(self._master, 4096)):
                 self._order += 1
@@ -168,8 +171,7 @@ class TwinProcess:
     def _op_step(self, seconds: float) -> dict[str, Any]:
         if not self._lockstep:
             raise FermoError("this twin follows the wall clock; start it with --lockstep to step it")
-        if self._master >= 0:
-            self._serve_bus()
+        self._serve_bus()
         self._send_due()
         self._advance(round((self._world.time + seconds) / PERIOD) - self._world.ticks)
         self._send_due()

@@ -7,6 +7,7 @@ its back-EMF damps the joint by roughly 0.6 Nm s/rad.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from fermo.hardware.sts3215 import (
     COUNTS_PER_TURN,
@@ -18,6 +19,7 @@ from fermo.hardware.sts3215 import (
     STATUS_OVERLOAD,
     STATUS_TEMPERATURE,
     STATUS_VOLTAGE,
+    Register,
     decode_value,
     encode_value,
 )
@@ -193,8 +195,9 @@ class Servo:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes from `address`, measured values brought up to date first."""
-        if address + size > REGISTERS["present_position"].address:
-            self._refresh()
+        for register, measure in _MEASURED:
+            if address <= register.address < address + size:
+                self._put(register, measure(self))
         return bytes(self._memory[address : address + size])
 
     def write(self, address: int, data: bytes) -> None:
@@ -223,20 +226,12 @@ class Servo:
         return decode_value(register, self._memory[register.address : register.address + register.size])
 
     def _store(self, name: str, value: int) -> None:
-        register = REGISTERS[name]
+        self._put(REGISTERS[name], value)
+
+    def _put(self, register: Register, value: int) -> None:
         limit = (1 << (8 * register.size if register.sign_bit is None else register.sign_bit)) - 1
         value = max(0 if register.sign_bit is None else -limit, min(limit, value))
         self._memory[register.address : register.address + register.size] = encode_value(register, value)
-
-    def _refresh(self) -> None:
-        self._store("present_position", int(self._counts) % COUNTS_PER_TURN - self._homing)
-        self._store("present_speed", int(self._speed))
-        self._store("present_load", int(1000 * self._duty))
-        self._store("present_voltage", round(10 * self._voltage))
-        self._store("present_temperature", round(self.temperature))
-        self._store("status", self.status)
-        self._store("moving", int(abs(self._setpoint - self._counts) > 10))
-        self._store("present_current", int(self.current / CURRENT_UNIT))
 
     def _load_settings(self) -> None:
         """Bring the loop's constants in line with the registers."""
@@ -261,6 +256,17 @@ class Servo:
         self._min_voltage, self._max_voltage = value("min_voltage") / 10, value("max_voltage") / 10
 
 
+_MEASURES: dict[str, Callable[[Servo], int]] = {
+    "present_position": lambda servo: int(servo._counts) % COUNTS_PER_TURN - servo._homing,
+    "present_speed": lambda servo: int(servo._speed),
+    "present_load": lambda servo: int(1000 * servo._duty),
+    "present_voltage": lambda servo: round(10 * servo._voltage),
+    "present_temperature": lambda servo: round(servo.temperature),
+    "status": lambda servo: servo.status,
+    "moving": lambda servo: int(abs(servo._setpoint - servo._counts) > 10),
+    "present_current": lambda servo: int(servo.current / CURRENT_UNIT),
+}
+_MEASURED = tuple((REGISTERS[name], measure) for name, measure in _MEASURES.items())
 _GOAL = REGISTERS["goal_position"]
 _WRITABLE = frozenset(
     register.address + offset

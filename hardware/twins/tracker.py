@@ -46,7 +46,8 @@ class TrackerFeed:
     def __init__(self, world: So101World, seed: int = 0) -> None:
         self._world = world
         self._config = ObjectTrackerConfig()
-        self._tracker = ObjectTracker(self._config, _Stream(seed), max_update_dt=1.0 / self._config.rate_hz)
+        # One look a frame: never more than one is due, and the model need not search for more.
+        self._tracker = ObjectTracker(self._config, _Stream(seed), max_update_dt=0.0)
         self._sequence = 0  # never starts again, unlike the model's
         self._capture_time = -1.0
         self.reset(0)

@@ -57,15 +57,18 @@ class Shader:
     I = albedo (ambient + sum_l diffuse_l max(0, n . l)) + sum_l specular_l max(0, n . h)^e, with the unit vectors n of
     the surface, l towards light l and h halfway between l and the eye (Blinn, "Models of light reflection", 1977). The
     headlight shines along each ray.
+
+    Attributes:
+        colours: Of each geom in white light, textures aside, shape ``(ngeom, 3)`` in 0..1.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model = model
         has_material = model.geom_matid >= 0
         plain = (model.geom_rgba == _DEFAULT_RGBA).all(axis=1)
-        self._albedo = model.geom_rgba[:, :3].astype(np.float32).copy()
+        self.colours = model.geom_rgba[:, :3].astype(np.float32).copy()
         from_material = has_material & plain
-        self._albedo[from_material] = model.mat_rgba[model.geom_matid[from_material], :3]
+        self.colours[from_material] = model.mat_rgba[model.geom_matid[from_material], :3]
         # Without a material MuJoCo takes specular 0.5 and shininess 0.5; exponents are 128 times the shininess.
         self._specular = np.full(model.ngeom, 0.5, np.float32)
         self._exponent = np.full(model.ngeom, 64.0, np.float32)
@@ -91,7 +94,7 @@ class Shader:
             hits: Rays that all met something.
             geom_pose: Position ``(K, 3)`` [m] and rotation ``(K, 3, 3)`` of the geom each ray met.
         """
-        colour = self._albedo[hits.geom]
+        colour = self.colours[hits.geom]
         for geom in self._textured:
             rows = np.flatnonzero(hits.geom == geom)
             if len(rows):

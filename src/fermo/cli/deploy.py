@@ -1,0 +1,123 @@
+"""``fermo deploy``: a checkpoint on a robot; the same command for an arm and for a twin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fermo.cli.parsing import existing_folder, parse
+from fermo.errors import FermoError, unknown_name
+
+if TYPE_CHECKING:
+    from fermo.hardware.deploy import DeployReport, Episode
+    from fermo.hardware.loop import Tick
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployOptions:
+    """Run a checkpoint on a robot at PORT, or on a twin that is started for it.
+
+    Attributes:
+        checkpoint: Folder written by training.
+        robot: Name of the driver.
+        port: Serial device of the servo bus: an arm's, or that of a twin that is already running.
+        tracker: HOST:PORT of the object tracker.
+        name: Which arm: names its calibration file.
+        twin: Start a twin and run there; it also places the cube and scores the episodes.
+        lockstep: With a twin, let simulated time wait for the policy.
+        episodes: How many tries.
+        seconds: Length of each [s].
+        seed: Of the starting poses, on a twin.
+        dry_run: Print commands, leave torque off.
+        report: Write episodes and loop timing to this JSON file.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    robot: str = "so101"
+    port: str | None = None
+    tracker: str | None = None
+    name: str = "so101"
+    twin: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    lockstep: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    episodes: int = 1
+    seconds: float = 6.0
+    seed: int = 0
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    report: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.seconds <= 0:
+            raise FermoError(f"episodes and seconds must be positive, got {self.episodes} and {self.seconds}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry point."""
+    options = parse(DeployOptions, "deploy", arguments)
+    from fermo.hardware.registry import ROBOTS
+
+    if options.robot not in ROBOTS:
+        raise unknown_name("robot", options.robot, ROBOTS)
+    folder = existing_folder(options.checkpoint, "checkpoint")
+    if options.twin == (options.port is not None):
+        raise FermoError("give either --twin or --port PORT (fermo find-port finds an arm, fermo twin serves a twin)")
+    report = _on_twin(options, folder) if options.twin else _on_port(options, folder)
+    _print_report(report)
+    if options.report:
+        from fermo.training.files import write_json
+
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.report, report.to_json())
+    faults = [episode.fault for episode in report.episodes if episode.fault]
+    if faults:
+        raise FermoError(f"the robot stopped: {faults[0]}")
+
+
+def _on_twin(options: DeployOptions, folder: Path) -> DeployReport:
+    from fermo.hardware.deploy import deploy_on_twin
+
+    return deploy_on_twin(
+        folder, episodes=options.episodes, lockstep=options.lockstep, seed=options.seed, seconds=options.seconds,
+        on_episode=_print_episode,
+    )  # fmt: skip
+
+
+def _on_port(options: DeployOptions, folder: Path) -> DeployReport:
+    from fermo.hardware.deploy import deploy
+
+    return deploy(
+        folder, options.robot, port=str(options.port), tracker=_endpoint(options.tracker), name=options.name,
+        episodes=options.episodes, seconds=options.seconds, dry_run=options.dry_run,
+        on_tick=_print_tick if options.dry_run else None,
+    )  # fmt: skip
+
+
+def _endpoint(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise FermoError(f"--tracker is HOST:PORT, for example 127.0.0.1:5005, got {text!r}")
+    return host, int(port)
+
+
+def _print_tick(tick: Tick) -> None:
+    print(tick)
+
+
+def _print_episode(episode: Episode) -> None:
+    rise = "" if episode.rise is None else f", cube rose {100 * episode.rise:.1f} cm"
+    outcome = {True: "success", False: "failure", None: "done"}[episode.success]
+    print(f"{outcome}{rise}{f', {episode.fault}' if episode.fault else ''}", flush=True)
+
+
+def _print_report(report: DeployReport) -> None:
+    if any(episode.success is not None for episode in report.episodes):
+        print(f"{report.successes} of {len(report.episodes)} episodes succeeded")
+    print(json.dumps(report.loop.summary(), indent=1))
+    for difference in report.differences:
+        print(f"twin differs: {difference}")

@@ -1,0 +1,37 @@
+"""Run inside a clean environment that holds only the wheel: every module imports as fermo.*, and by no other name."""
+
+import importlib
+import pkgutil
+
+import fermo
+
+ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
+EXTRAS = ("mujoco_warp", "warp", "onnx", "onnxscript", "onnxruntime", "stable_baselines3", "viser", "robosuite", "ray")
+
+
+def modules() -> list[str]:
+    found = [module.name for module in pkgutil.walk_packages(fermo.__path__, "fermo.")]
+    return [name for name in found if not name.endswith("__main__")]
+
+
+def main() -> None:
+    for room in ROOMS:
+        importlib.import_module(f"fermo.{room}")
+        try:
+            importlib.import_module(room)
+        except ImportError:
+            continue
+        raise SystemExit(f"the wheel also installs {room!r} at the top level")
+    absent = {}
+    for name in modules():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in EXTRAS:
+                raise
+            absent[name] = error.name
+    print(f"{len(modules()) - len(absent)} modules import; {len(absent)} wait for an extra: {absent or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

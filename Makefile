@@ -1,0 +1,58 @@
+# Everything runs in .venv; only Python 3.11 (or newer), pip and make are needed.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := dev,robosuite,docs
+# An index to take torch from, for example the CPU builds (see the README); empty takes pip's own.
+TORCH_INDEX ?=
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke test slow lint docs newest clean
+
+help:
+	@echo "make demo    install, then run the whole job: demonstrations, policy, robustness report, twin"
+	@echo "make smoke   the same in about 20 seconds, to see that the parts fit"
+	@echo "make test    the default test suite"
+	@echo "make slow    the tests that take minutes"
+	@echo "make lint    ruff, pyright, import-linter"
+	@echo "make docs    the documentation, into site/"
+	@echo "make newest  the default suite with the newest version of every dependency, in .venv-newest"
+	@echo "make clean   remove what make made"
+
+# torch comes first, from its own index if there is one, so that the rest finds its pin met.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) --constraint constraints.txt torch)
+	$(PIP) --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/fermo demo
+
+smoke: $(STAMP)
+	$(BIN)/fermo demo --smoke --folder runs/smoke
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout=3600
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+# robosuite pins an old numpy, so it is left out here.
+newest:
+	test -x $(VENV)-newest/bin/python || $(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
+	$(VENV)-newest/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(VENV)-newest site build dist .pytest_cache .ruff_cache .hypothesis

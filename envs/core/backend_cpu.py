@@ -93,7 +93,7 @@ class CpuBackend:
 
     def forward(self, mask: Tensor) -> None:
         """See `Backend.forward`."""
-        if mask.any():
+        if mask.any():  # every stage: what a partial pass does not compute is read from another world's workspace
             self.batch.forward(ids=mask.numpy())
 
     def get_param(self, name: str) -> Tensor:
@@ -132,7 +132,7 @@ class CpuBackend:
         chosen = torch.ones(self.num_worlds, dtype=torch.bool) if mask is None else mask
         self._rows[chosen] = state[chosen].to(self.dtype)
         self.failed[chosen] = False
-        self.batch.forward(ids=chosen.numpy(), stage=mujoco.mjtStage.mjSTAGE_VEL)
+        self.forward(chosen)
 
     def world_model(self, world: int) -> mujoco.MjModel:
         """The model of one world with its own parameters, for rendering and replay."""

@@ -1,0 +1,147 @@
+"""The Warp back end against the CPU back end, its buffers, and whole environments on it."""
+
+from __future__ import annotations
+
+import mujoco
+import pytest
+import torch
+
+from fermo.assets.scenes.so101 import HOME_QPOS, so101_scene
+from fermo.envs.core.backend import BackendError, make_backend
+from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.core.warp_sizes import probe_sizes
+from fermo.envs.perturbations.dynamics import CubeMass, Friction, ServoGain
+from fermo.envs.perturbations.sensing import ObservationNoise
+from fermo.envs.perturbations.wrench import Push
+from fermo.envs.tasks.so101_pick_cube import PickCube
+from tests.contracts.backend_models import MODELS
+
+torch.set_num_threads(1)
+WARP = {"device": "cpu"}
+
+
+def test_parity_without_contacts_over_100_steps() -> None:
+    """Free fall of a damped double pendulum, 400 substeps.
+
+    Float32 rounds each substep to about 1e-7 relative. The motion is damped and not chaotic at these energies, so
+    errors add up at most linearly: 400 x 1e-7 x a state of order 1, times ten for the condition of the inertia matrix.
+    """
+    model = MODELS["pendulum"]
+    warp, cpu = make_backend("warp", model, 4, **WARP), make_backend("cpu", model, 4, num_threads=1)
+    everyone = torch.ones(4, dtype=torch.bool)
+    qpos = torch.rand(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+    for backend in (warp, cpu):
+        backend.reset(everyone, qpos, torch.zeros(4, 2))
+        backend.forward(everyone)
+    for step in range(100):
+        ctrl = 0.3 * torch.sin(0.2 * torch.tensor(float(step))).expand(4, 2)
+        warp.step(ctrl, 4)
+        cpu.step(ctrl, 4)
+        for name, tolerance in (("qpos", 4e-4), ("qvel", 4e-3), ("xpos", 4e-4), ("sensordata", 4e-3)):
+            difference = (warp.read(name).double() - cpu.read(name)).abs().max()
+            assert difference < tolerance, f"{name} differs by {difference:.1e} at step {step}"
+
+
+def test_parity_of_the_pick_scene_in_contact() -> None:
+    """The cube rests on the floor and the arm waves above it, 10 steps of 8 substeps.
+
+    Resting contacts are held by constraint forces that each engine's solver finds to its own tolerance (1e-6 at the
+    least in mujoco_warp), so positions agree to micrometres and velocities to millimetres per second; a hit would
+    amplify the difference without bound.
+    """
+    model = MODELS["so101"]
+    warp, cpu = make_backend("warp", model, 2, **WARP), make_backend("cpu", model, 2, num_threads=1)
+    everyone = torch.ones(2, dtype=torch.bool)
+    qpos = torch.tensor(model.qpos0).repeat(2, 1)
+    qpos[:, :6] = torch.tensor(HOME_QPOS)
+    for backend in (warp, cpu):
+        backend.reset(everyone, qpos, torch.zeros(2, model.nv))
+        backend.forward(everyone)
+        for name in ("actuator_force", "site_xpos"):
+            backend.read(name)
+    for step in range(10):
+        ctrl = torch.tensor(HOME_QPOS).repeat(2, 1)
+        ctrl[:, 0] += 0.1 * step
+        warp.step(ctrl, 8)
+        cpu.step(ctrl, 8)
+    for name, tolerance in (("qpos", 1e-5), ("qvel", 1e-3), ("site_xpos", 1e-5), ("actuator_force", 2e-4)):
+        assert (warp.read(name).double() - cpu.read(name)).abs().max() < tolerance, name
+
+
+def test_pick_cube_runs_the_same_on_both() -> None:
+    """Same seeds, same episodes: starts, observations, noise and pushes agree until single precision shows.
+
+    A cube starts at a distance of zero from the floor, where rounding decides whether a contact exists yet: it may fall
+    freely for one substep, g dt^2 = 0.25 mm, which the reward turns into some 1e-3.
+    """
+
+    def make(backend: str, options: dict) -> VectorEnv:
+        perturbations = [ServoGain(0.8), ObservationNoise(0.01), Push(0.5, period_s=0.2, duration_s=0.08)]
+        return VectorEnv(PickCube(), 3, backend=backend, seed=4, perturbations=perturbations, backend_options=options)
+
+    warp, cpu = make("warp", WARP), make("cpu", {"num_threads": 1})
+    first, second = warp.reset()[0], cpu.reset()[0]
+    torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
+    for step in range(8):
+        action = torch.tensor(HOME_QPOS).repeat(3, 1)
+        action[:, 0] += 0.05 * step
+        got, reward, *_ = warp.step(action)
+        expected, other_reward, *_ = cpu.step(action)
+        torch.testing.assert_close(got, expected, atol=3e-4, rtol=0)
+        torch.testing.assert_close(reward, other_reward, atol=5e-3, rtol=0)
+    warp.reset(options={"reset_mask": torch.tensor([True, False, False])})
+    assert warp.steps.tolist() == [0, 8, 8]
+
+
+def test_dynamics_perturbations_change_the_physics() -> None:
+    def run(perturbations: list) -> torch.Tensor:
+        env = VectorEnv(PickCube(), 2, backend="warp", seed=1, perturbations=perturbations, backend_options=WARP)
+        env.reset()
+        env.backend.read("qvel")[:, 6] = 0.5  # the cube slides
+        for _ in range(3):
+            env.step(torch.tensor(HOME_QPOS).repeat(2, 1))
+        return env.sim["qpos"].clone()
+
+    plain = run([])
+    slippery = run([Friction(torch.tensor([0.1, 1.0]))])
+    assert (slippery[0, 6] - plain[0, 6]) > 0.005 and torch.equal(slippery[1], plain[1])
+    heavy = run([CubeMass(torch.tensor([1.0, 0.02]))])
+    assert not torch.equal(heavy[0], plain[0]) and torch.equal(heavy[1], plain[1])
+
+
+@pytest.mark.parametrize(("sizes", "kind"), [((64, 8), "NEFC"), ((1, 64), "BROADPHASE")])
+def test_overflow_is_an_error_that_names_the_sizes(sizes: tuple[int, int], kind: str) -> None:
+    """The cube falls a millimetre and then rests on four contacts."""
+    model = MODELS["so101"]
+    backend = make_backend("warp", model, 2, nconmax=sizes[0], njmax=sizes[1], **WARP)
+    qpos = torch.tensor(model.qpos0).repeat(2, 1)
+    qpos[:, 8] += 0.001
+    backend.reset(torch.ones(2, dtype=torch.bool), qpos, torch.zeros(2, model.nv))
+    told = rf"{kind}.*nconmax={sizes[0]}, njmax={sizes[1]}; .*give the warp back end nconmax=\d+ and njmax=\d+"
+    with pytest.raises(BackendError, match=told):
+        backend.step(torch.zeros(2, 6), 8)
+
+
+def test_probed_sizes_leave_room() -> None:
+    contacts, rows = probe_sizes(MODELS["so101"])
+    assert contacts >= 16 and rows >= 32 and contacts % 16 == rows % 16 == 0
+    assert probe_sizes(MODELS["so101"]) == (contacts, rows)
+    backend = make_backend("warp", MODELS["so101"], 2, **WARP)
+    everyone = torch.ones(2, dtype=torch.bool)
+    backend.reset(everyone, torch.tensor(MODELS["so101"].qpos0).repeat(2, 1), torch.zeros(2, 12))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        backend.step(2 * torch.rand(2, 6, generator=generator) - 1, 8)
+    assert not backend.failed.any()
+
+
+def test_what_cannot_be_done_is_said() -> None:
+    with pytest.raises(BackendError, match=r"no device 'cuda:7'.*this machine has cpu"):
+        make_backend("warp", MODELS["pendulum"], 1, device="cuda:7")
+    backend = make_backend("warp", MODELS["pendulum"], 2, **WARP)
+    with pytest.raises(BackendError, match="cannot give each world its own 'geom_contype'"):
+        backend.set_param("geom_contype", torch.zeros(2, 2))
+    spec = so101_scene()
+    spec.option.solver = mujoco.mjtSolver.mjSOL_PGS
+    with pytest.raises(BackendError, match=r"mujoco_warp cannot simulate this model.*PGS"):
+        make_backend("warp", spec.compile(), 1, **WARP)

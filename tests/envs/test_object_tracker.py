@@ -1,6 +1,7 @@
 """The tracking camera: frame rate, latency, noise, lost frames and occlusion, each against its definition."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from fermo.envs.core.object_tracker import ObjectTracker, ObjectTrackerConfig, _segment_distance
 from fermo.envs.core.random import WorldRandom
 
-IDEAL = {"position_noise": 0.0, "yaw_noise": 0.0, "dropout": 0.0}
+IDEAL: dict[str, Any] = {"position_noise": 0.0, "yaw_noise": 0.0, "dropout": 0.0}
 # The camera looks down from above the object; the gripper is far away unless a test moves it.
-ABOVE = {"camera_position": (0.0, 0.0, 1.0)}
+ABOVE: dict[str, Any] = {"camera_position": (0.0, 0.0, 1.0)}
 FAR = torch.tensor([[5.0, 0.0, 0.0], [5.0, 0.0, 0.1]], dtype=torch.float64)
 VELOCITY = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
 
@@ -131,7 +132,8 @@ POINT = st.tuples(COORDINATE, COORDINATE, COORDINATE)
 def test_segment_distance_agrees_with_sampling(points):
     p0, p1, q0, q1 = (torch.tensor([point], dtype=torch.float64) for point in points)
     distance = float(_segment_distance(p0, p1, q0, q1))
-    sampled = sampled_distance(*(np.array(point) for point in points))
+    a, b, c, d = (np.array(point) for point in points)
+    sampled = sampled_distance(a, b, c, d)
     spacing = (float((p1 - p0).norm()) + float((q1 - q0).norm())) / 300
     assert distance <= sampled + 1e-9
     assert distance >= sampled - spacing
@@ -140,7 +142,8 @@ def test_segment_distance_agrees_with_sampling(points):
 def test_occlusion_is_the_capsule_around_the_gripper():
     num, generator = 400, np.random.default_rng(0)
     config = ObjectTrackerConfig(**ABOVE)
-    tracker = make(num, latency_s=0.0, rate_hz=1e3, dt=2e-3, **IDEAL)
+    fast: dict[str, Any] = IDEAL | {"latency_s": 0.0, "rate_hz": 1e3}
+    tracker = make(num, dt=2e-3, **fast)
     position = torch.from_numpy(generator.uniform(-0.1, 0.1, (num, 3)))
     tool = position + torch.from_numpy(generator.uniform(-0.1, 0.1, (num, 3)))
     wrist = tool + torch.from_numpy(generator.uniform(-0.1, 0.2, (num, 3)))

@@ -30,7 +30,8 @@ def make(seed, worlds, episode):
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_words(counter, key, words):
-    result = philox4x32(tuple(torch.tensor(c) for c in counter), tuple(torch.tensor(k) for k in key))
+    c0, c1, c2, c3, k0, k1 = (torch.tensor(word) for word in (*counter, *key))
+    result = philox4x32((c0, c1, c2, c3), (k0, k1))
     assert tuple(int(word) for word in result) == words
 
 

@@ -55,7 +55,8 @@ class PlainWorld:
 def plain(mode, world):
     """What a world should return, written as a loop: (obs, reward, terminated, truncated, final_obs) per step."""
     env = PlainWorld(world, SEED)
-    rows, done = [(env.reset(), 0.0, False, False, None)], False
+    rows: list[tuple] = [(env.reset(), 0.0, False, False, None)]
+    done = False
     for action in actions()[:, world].numpy():
         if done and mode == AutoresetMode.NEXT_STEP:
             rows.append((env.reset(), 0.0, False, False, None))
@@ -162,7 +163,7 @@ def test_reward_is_the_sum_of_its_terms_and_restarted_worlds_report_nothing():
     for step in range(1, 6):
         _, reward, _, truncated, info = env.step(0.1 * torch.ones(2, 3, dtype=torch.float64))
         assert set(info["reward_terms"]) == {"forward", "survive", "ctrl"}
-        assert torch.equal(reward, sum(info["reward_terms"].values()))
+        assert torch.equal(reward, torch.stack(list(info["reward_terms"].values())).sum(dim=0))
         assert bool(truncated.all()) == (step == 3)
         assert bool((reward == 0).all()) == (step == 4)
 

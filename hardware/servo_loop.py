@@ -49,14 +49,19 @@ class ServoLoop:
         high = [value for signal in robot.spec.commands for value in signal.high]
         self._low, self._high = np.array(low), np.array(high)
 
+    def start(self) -> None:
+        """Read once and tick from now on; call it after connecting."""
+        self.latest = self.robot.read()
+        self._next_tick = self._clock.now() + self.period
+
     def arm(self) -> None:
         """Arm the robot and aim where it is."""
         self.robot.arm()
-        self.latest = self.robot.read()
+        self.start()
+        assert self.latest is not None
         position = self.latest.signals["joint_position"]
         self._from = self._to = position.copy()
         self._given_at, self._rejected_in_a_row = self._clock.now(), 0
-        self._next_tick = self._clock.now() + self.period
 
     def set_target(self, command: np.ndarray, now: float) -> Applied:
         """Take the policy's next target, ``(command_size,)``; one that is not finite is dropped whole.
@@ -146,7 +151,7 @@ class ServoedRobot(Robot):
     def connect(self) -> None:
         """See `Robot`."""
         self._robot.connect()
-        self.loop.latest = self._robot.read()
+        self.loop.start()
 
     def arm(self) -> None:
         """See `Robot`."""

@@ -162,7 +162,7 @@ class _Server:
                 self._robot.stop()
                 self._robot.disconnect()
                 return
-            active = self._robot.state in (RobotState.ARMED, RobotState.HOLD)
+            active = self._robot.state not in (RobotState.OFF, RobotState.FAULT)
             if self._pipe.poll(0 if active else 0.05):
                 self._answer()
                 continue
@@ -201,7 +201,7 @@ class _Server:
             self._loop.arm()
         elif name == "connect":
             self._robot.connect()
-            self._loop.latest = self._robot.read()
+            self._loop.start()
         else:
             if name == "fault":
                 self._reason = arguments[0]

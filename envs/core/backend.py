@@ -19,8 +19,8 @@ class Backend(Protocol):
     """N worlds of one model as torch tensors on `device`.
 
     Reading: `read(name)` returns a live view of any `mujoco.MjData` array the engine keeps, shape ``(N, ...)``:
-    ``"qpos" (N, nq)``, ``"qvel" (N, nv)``, ``"time" (N,)`` [s], ``"sensordata" (N, ns)``, ``"xpos" (N, nbody, 3)`` [m],
-    ``"xquat" (N, nbody, 4)``, ... Treat views as read-only but for ``"xfrc_applied" (N, nbody, 6)`` [N, N m],
+    ``"qpos" (N, nq)``, ``"qvel" (N, nv)``, ``"time" (N,)`` [s], ``"sensordata" (N, ns)``, ``"xpos" (N, nbody, 3)``
+    [m], ``"xquat" (N, nbody, 4)``, ... Treat views as read-only but for ``"xfrc_applied" (N, nbody, 6)`` [N, N m],
     ``"qfrc_applied" (N, nv)`` and ``"mocap_pos"/"mocap_quat"``, which are inputs, and ``"qpos"/"qvel"``, which may be
     changed just before a `step`. Derived arrays describe the state after the last `step` or `forward` up to the velocity
     stage; acceleration-stage arrays (``"cfrc_ext"``, ``"qacc"``, ``"actuator_force"``) describe the last substep, as
@@ -48,14 +48,14 @@ class Backend(Protocol):
         ...
 
     def step(self, ctrl: Tensor, substeps: int) -> None:
-        """Apply `ctrl` ``(N, nu)`` for `substeps` physics steps, then refresh derived arrays up to the velocity stage."""
+        """Apply `ctrl` ``(N, nu)`` for `substeps` physics steps, then refresh arrays up to the velocity stage."""
         ...
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put the worlds in `mask` ``(N,)`` bool at time zero in the states given, rows ``(N, nq)`` and ``(N, nv)``.
 
-        Everything else of those worlds' state (actuator activations, warm starts, applied forces) returns to the model's
-        defaults. Rows outside the mask are ignored. Follow with `forward`.
+        Everything else of those worlds' state (actuator activations, warm starts, applied forces) returns to the
+        model's defaults. Rows outside the mask are ignored. Follow with `forward`.
         """
         ...
 
@@ -70,13 +70,16 @@ class Backend(Protocol):
     def set_param(self, name: str, values: Tensor, mask: Tensor | None = None) -> None:
         """Set a model field, rows ``(N, ...)``, in the worlds of `mask`.
 
-        Constants that MuJoCo derives from mass, inertia, pose or armature are recomputed. Raises `BackendError` for a field
-        that cannot differ between worlds, or values that are not finite.
+        Constants that MuJoCo derives from mass, inertia, pose or armature are recomputed. Raises `BackendError` for a
+        field that cannot differ between worlds, or values that are not finite.
         """
         ...
 
     def get_state(self) -> Tensor:
-        """The full integration state of every world, shape ``(N, nstate)``, a copy; with `set_state` an exact restore."""
+        """The state of every world, shape ``(N, nstate)``, a copy; with `set_state` an exact restore.
+
+        It is laid out as MuJoCo's ``mjSTATE_INTEGRATION``, so that ``mj_setState`` takes a row of it.
+        """
         ...
 
     def set_state(self, state: Tensor, mask: Tensor | None = None) -> None:

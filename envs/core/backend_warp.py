@@ -80,7 +80,7 @@ class WarpBackend:
                 self._m = mjw.put_model(model)
                 nconmax, njmax = self._sizes(nconmax, njmax)
                 self._d = mjw.put_data(model, self._host, nworld=num_worlds, nconmax=nconmax, njmax=njmax)
-            except (NotImplementedError, ValueError) as error:
+            except (NotImplementedError, ValueError, RuntimeError) as error:
                 raise BackendError(f"mujoco_warp cannot simulate this model: {error}; use the cpu back end") from error
         self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
         self._refresh_after = refresh

@@ -39,8 +39,8 @@ def report(env: VectorEnv, ctrl: Tensor, worlds: list[int]) -> list[Path]:
         episode, step = int(env.episode[world]), int(env.steps[world])
         folder = Path(tempfile.mkdtemp(prefix=f"world{world}-episode{episode}-step{step}-", dir=root))
         mujoco.mj_saveModel(env.backend.world_model(world), str(folder / "model.mjb"), None)
-        rows = {"state": state[world].cpu().contiguous(), "ctrl": ctrl[world].detach().cpu().double().contiguous()}
-        save_file(rows, folder / "state.safetensors")
+        rows = {"state": state[world], "ctrl": ctrl[world].detach()}
+        save_file({key: row.cpu().double().contiguous() for key, row in rows.items()}, folder / "state.safetensors")
         about = {"task": env.task.name, "seed": env.seed, "world": world, "episode": episode, "step": step,
                  "substeps": env.task.substeps}  # fmt: skip
         (folder / "dump.json").write_text(json.dumps(about, indent=1))

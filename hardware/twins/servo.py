@@ -267,7 +267,7 @@ _MEASURES: dict[str, Callable[[Servo], int]] = {
     "present_current": lambda servo: int(servo.current / CURRENT_UNIT),
 }
 _MEASURED = tuple((REGISTERS[name], measure) for name, measure in _MEASURES.items())
-_GOAL = REGISTERS["goal_position"]
+_GOAL: Register = REGISTERS["goal_position"]
 _WRITABLE = frozenset(
     register.address + offset
     for register in REGISTERS.values()

@@ -10,11 +10,13 @@ EXTRAS = ("mujoco_warp", "warp", "onnx", "onnxscript", "onnxruntime", "stable_ba
 
 
 def modules() -> list[str]:
+    """Every module of the package, the runnable ones aside."""
     found = [module.name for module in pkgutil.walk_packages(fermo.__path__, "fermo.")]
     return [name for name in found if not name.endswith("__main__")]
 
 
 def main() -> None:
+    """Import them all; end with an error where one is missing or lies at the top level."""
     for room in ROOMS:
         importlib.import_module(f"fermo.{room}")
         try:

@@ -24,7 +24,7 @@ class CalibrateOptions:
         name: Which arm: names the calibration file.
     """
 
-    robot: Annotated[str, tyro.conf.Positional]
+    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
     port: str
     name: str = "so101"
 

@@ -37,7 +37,7 @@ class DeployOptions:
         report: Write episodes and loop timing to this JSON file.
     """
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
     robot: str = "so101"
     port: str | None = None
     tracker: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,18 +36,6 @@ def parse(options: type[Options], command: str, arguments: Sequence[str]) -> Opt
         raise FermoError(str(error)) from None
 
 
-def take_name(kind: str, arguments: Sequence[str], command: str, choices: Sequence[str]) -> tuple[str, list[str]]:
-    """The leading positional argument and the rest; `FermoError` when there is none."""
-    if not arguments or arguments[0].startswith("-"):
-        raise FermoError(f"fermo {command} needs a {kind} first: choose from {', '.join(choices)}")
-    return arguments[0], list(arguments[1:])
-
-
-def wants_help(arguments: Sequence[str]) -> bool:
-    """Whether the first argument asks for help."""
-    return bool(arguments) and arguments[0] in ("-h", "--help")
-
-
 def existing_folder(path: Path, what: str) -> Path:
     """`path` if it is a folder; else a `FermoError` that suggests the nearest name beside it."""
     if path.is_dir():
@@ -58,11 +47,15 @@ def existing_folder(path: Path, what: str) -> Path:
 
 
 def _one_line(box: str) -> str:
-    """The message of tyro's box, without frame and help text, and the nearest option where it names one."""
-    lines = [line.strip("│╭╮╰╯ ").strip() for line in box.splitlines()]
-    body = [line for line in lines[1:-1] if line]
-    rules = [index for index, line in enumerate(body) if set(line) <= {"─", "-"}]
-    message = " ".join(body[: rules[0]] if rules else body) or "the arguments do not fit"
-    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(body))
+    """The message of tyro's box, without title, frame and help text, and the nearest option where it names one.
+
+    The box is a title, the message, a rule and advice; without a UTF-8 terminal it is drawn with hyphens or nothing.
+    """
+    frame = "│╭╮╰╯ "
+    body = ["" if set(line) <= set(f"{frame}─-") else line.strip(frame) for line in box.splitlines()]
+    parts = [" ".join(group) for filled, group in itertools.groupby(body[1:], key=bool) if filled]
+    if not parts:
+        return "the arguments do not fit"
+    near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", " ".join(parts))
     hint = f"; did you mean {near.group(1)}?" if near else ""
-    return message[0].lower() + message[1:] + hint
+    return parts[0][0].lower() + parts[0][1:].rstrip(".") + hint

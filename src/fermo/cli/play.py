@@ -50,7 +50,7 @@ class PlayOptions:
         seed: Of the starting states.
     """
 
-    target: tyro.conf.Positional[str]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     agent: Literal["zero", "random", "trained"] | None = None
     task: str | None = None
     web: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

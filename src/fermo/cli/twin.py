@@ -28,7 +28,7 @@ class TwinOptions:
         seed: Of sensor noise and random faults.
     """
 
-    robot: Annotated[str, tyro.conf.Positional]
+    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
     lockstep: bool = False
     seed: int = 0
 

@@ -1,0 +1,128 @@
+"""The command line: short help, mistakes in one line with a suggestion and status 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fermo.cli import COMMANDS, main
+
+MISTAKES = {
+    "tsaks": "did you mean 'tasks'?",
+    "tasks SO101-PickCub": "did you mean 'SO101-PickCube-v0'?",
+    "tasks --perturbation": "did you mean --perturbations?",
+    "tasks Hopper extra": "unrecognized options: extra",
+    "play Hoppr": "did you mean 'Hopper-v5'?",
+    "play ./no-such-folder": "there is no checkpoint folder",
+    "play Hopper --agent clever": "--agent",
+    "play Hopper --agent trained": "a trained agent comes from a checkpoint",
+    "play": "required",
+    "assets fetch so100": "did you mean 'so101'?",
+    "assets fetch": "choose from so101",
+    "assets add so101 no-such.whl": "no file no-such.whl",
+    "certify no-such-folder": "there is no checkpoint folder",
+    "deploy no-such-folder --robot so100": "did you mean 'so101'?",
+    "deploy no-such-folder": "there is no checkpoint folder",
+    "deploy no-such-folder --episodes 0": "must be positive",
+    "deploy no-such-folder --episode 3": "did you mean --episodes?",
+    "deploy no-such-folder --episodes many": "invalid",
+    "twin so100": "did you mean 'so101'?",
+    "calibrate so100 --port x": "did you mean 'so101'?",
+    "reproduce no-such-thing": "unknown reproduction",
+    "reproduce --budget huge": "--budget",
+}
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_one_line_with_advice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(command.split())
+    told = capsys.readouterr()
+    assert end.value.code == 2
+    assert told.out == ""
+    assert told.err.startswith("fermo: error: ")
+    assert told.err.count("\n") == 1
+    assert MISTAKES[command] in told.err
+
+
+def test_a_wrong_path_suggests_its_neighbour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lipschitz").mkdir()
+    with pytest.raises(SystemExit):
+        main(["certify", str(tmp_path / "lipshitz")])
+    assert f"did you mean {tmp_path / 'lipschitz'}?" in capsys.readouterr().err
+
+
+def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    text = capsys.readouterr().out
+    assert text.count("\n") <= 60
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert not end.value.code
+    assert f"fermo {command}" in capsys.readouterr().out
+
+
+def test_tasks_name_signals_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["tasks", "Hopper"])
+    text = capsys.readouterr().out
+    assert text.startswith("Hopper-v5: 125 Hz, 8 s an episode")
+    assert "joint_velocity" in text
+    assert "[rad/s]" in text
+
+
+def test_perturbations_name_units_and_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["tasks", "--perturbations"])
+    assert "cube_mass: severity in kg, nominal 0.02" in capsys.readouterr().out
+
+
+def test_info_names_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("fermo", "mujoco", "torch", "cpu", "OpenGL"))
+
+
+def test_play_films_an_episode_without_a_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = tmp_path / "hopper.mp4"
+    main(["play", "Hopper", "--agent", "random", "--video", str(video), "--width", "64", "--height", "48"])
+    assert video.stat().st_size > 0
+    assert str(video) in capsys.readouterr().out
+
+
+def test_play_steps_a_diverged_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from gymnasium.vector import AutoresetMode
+
+    from fermo.envs.core.nan_guard import DivergedWorldWarning
+    from fermo.envs.core.vector_env import VectorEnv
+    from fermo.envs.registry import make_task
+
+    env = VectorEnv(make_task("Hopper"), 2, autoreset_mode=AutoresetMode.DISABLED, dump_folder=tmp_path)
+    env.reset(seed=0)
+    env.backend.read("qvel")[1] = 1e9
+    with pytest.warns(DivergedWorldWarning):
+        env.step(torch.zeros(2, 3))
+    (dump,) = tmp_path.iterdir()
+    assert json.loads((dump / "dump.json").read_text())["world"] == 1
+    main(["play", str(dump), "--video", str(tmp_path / "dump.mp4"), "--width", "64", "--height", "48"])
+    assert "breaks in physics step 1" in capsys.readouterr().out
+    assert (tmp_path / "dump.mp4").is_file()
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import fermo.cli.reproduce
+
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fermo.cli.reproduce, "main", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", "so101-demo", "--folder", "a b"])
+    assert end.value.code == 130
+    assert "fermo reproduce so101-demo --folder 'a b' --resume" in capsys.readouterr().err

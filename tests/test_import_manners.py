@@ -1,0 +1,79 @@
+"""Importing is cheap, silent and without side effects."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
+HEAVY = ("torch", "mujoco", "numpy", "pyarrow", "tyro", "gymnasium", "scipy")
+
+WALK = """
+import importlib, pkgutil, fermo
+def import_everything():
+    for module in pkgutil.walk_packages(fermo.__path__, "fermo."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+NO_NETWORK = """
+import socket
+def refuse(*arguments, **options):
+    raise AssertionError("an import reached for the network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+RANDOM = """
+import random, numpy, torch
+random.seed(1); numpy.random.seed(1); torch.manual_seed(1)
+before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+import_everything()
+assert (random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fermo",
+        "from fermo.cli import main; main(['--help'])",
+        "from fermo.cli import main; main(['--version'])",
+    ],
+)
+def test_the_face_loads_nothing_heavy(code: str) -> None:
+    loaded = run(f"import sys; {code}; print(*(name for name in {HEAVY!r} if name in sys.modules))").splitlines()
+    assert loaded[-1] == ""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fermo.envs.registry",
+        "fermo.policies.registry",
+        "fermo.policies.lipschitz_bc.config",
+        "fermo.training.loops.bc_config",
+        "fermo.hardware.registry",
+        "fermo.assets.catalogue",
+        "fermo.training.reproduce.registry",
+    ],
+)
+def test_names_and_settings_load_without_torch_or_mujoco(module: str) -> None:
+    assert run(f"import sys, {module}; print('torch' in sys.modules, 'mujoco' in sys.modules)") == "False False\n"
+
+
+def test_imports_open_no_connection() -> None:
+    run(WALK + NO_NETWORK + "import_everything()")
+
+
+def test_imports_leave_the_global_random_states_alone() -> None:
+    run(WALK + RANDOM)
+
+
+def test_imports_print_nothing() -> None:
+    assert run(WALK + "import_everything()") == ""

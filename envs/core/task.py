@@ -107,6 +107,10 @@ class Task(ABC):
         """The task's sensors by name."""
         return {}
 
+    def engine_model(self, backend: str) -> mujoco.MjModel:
+        """The model as the back end called `backend` needs it; its physics and sizes are those of `model`."""
+        return self.model
+
     @property
     def control_dt(self) -> float:
         """Time between actions [s]."""

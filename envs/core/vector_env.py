@@ -66,7 +66,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     ) -> None:
         self.task = task
         self.num_envs = num_envs
-        self.backend = make_backend(backend, task.model, num_envs, refresh=task.refresh, **(backend_options or {}))
+        model = task.engine_model(backend)
+        self.backend = make_backend(backend, model, num_envs, refresh=task.refresh, **(backend_options or {}))
         self.device = self.backend.device
         self.metadata = {"autoreset_mode": autoreset_mode, "render_modes": []}
         self.autoreset_mode = autoreset_mode

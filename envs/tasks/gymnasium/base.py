@@ -91,7 +91,7 @@ class GymnasiumTask(Task):
 
     def __init__(self, config: GymnasiumConfig) -> None:
         self.config = config
-        self.model = _compile(config.xml_file, contact_forces=self.contact_forces_needed)
+        self.model = _compile(_read_spec(config.xml_file))
         self.substeps = config.frame_skip
         self.max_steps = config.episode_steps
         exclude = isinstance(config, LocomotionConfig) and config.exclude_current_positions_from_observation
@@ -103,6 +103,14 @@ class GymnasiumTask(Task):
         coordinates = tuple(signal for signal, _ in self._positions + self._velocities)
         self.spec = PlantSpec(observations=coordinates + self.derived_signals(), commands=(control,),
                               rate_hz=1.0 / self.control_dt)  # fmt: skip
+
+    def engine_model(self, backend: str) -> mujoco.MjModel:
+        """MuJoCo itself needs help to keep contact forces on bodies; mujoco_warp offers them."""
+        if backend != "cpu" or not self.contact_forces_needed:
+            return self.model
+        spec = _read_spec(self.config.xml_file)
+        add_post_constraint(spec)
+        return _compile(spec)
 
     def derived_signals(self) -> tuple[Signal, ...]:
         """What is observed beside positions and velocities."""
@@ -151,16 +159,17 @@ def body_signal(model: mujoco.MjModel, name: str, width: int, unit: str, descrip
     return Signal.uniform(name=name, shape=(model.nbody - 1, width), unit=unit, description=description)
 
 
-def _compile(xml_file: str, *, contact_forces: bool) -> mujoco.MjModel:
+def _read_spec(xml_file: str) -> mujoco.MjSpec:
     path = Path(xml_file).expanduser()
     if path.parent == Path("."):
         path = _ASSETS / path
     if not path.is_file():
         shipped = ", ".join(sorted(file.name for file in _ASSETS.glob("*.xml")))
         raise FermoError(f"model file {xml_file!r} does not exist: give a path, or one of Gymnasium's own {shipped}")
-    spec = mujoco.MjSpec.from_file(str(path))
-    if contact_forces:
-        add_post_constraint(spec)
+    return mujoco.MjSpec.from_file(str(path))
+
+
+def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
     with warnings.catch_warnings():  # half_cheetah.xml uses it; the file is Gymnasium's
         warnings.filterwarnings("ignore", message=".*settotalmass.*")
         return spec.compile()

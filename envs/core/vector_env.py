@@ -196,7 +196,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """Call the task's functions once: the engine copies a field out only after somebody asked for it."""
         self._bound = True
         self.sim.before = {name: self.sim[name].clone() for name in self.task.before_fields}
-        self.task.reward(self.sim, torch.zeros(self.num_envs, self.task.spec.command_size, device=self.device))
+        action = torch.zeros(self.num_envs, self.task.spec.command_size, device=self.device)
+        self.task.ctrl(action, self.sim)
+        self.task.reward(self.sim, action)
         self.task.terminated(self.sim)
         self.task.success(self.sim)
         self.task.observation(self.sim)

@@ -22,10 +22,10 @@ class Backend(Protocol):
     ``"qpos" (N, nq)``, ``"qvel" (N, nv)``, ``"time" (N,)`` [s], ``"sensordata" (N, ns)``, ``"xpos" (N, nbody, 3)``
     [m], ``"xquat" (N, nbody, 4)``, ... Treat views as read-only but for ``"xfrc_applied" (N, nbody, 6)`` [N, N m],
     ``"qfrc_applied" (N, nv)`` and ``"mocap_pos"/"mocap_quat"``, which are inputs, and ``"qpos"/"qvel"``, which may be
-    changed just before a `step`. Derived arrays describe the state after the last `step` or `forward` up to the velocity
-    stage; acceleration-stage arrays (``"cfrc_ext"``, ``"qacc"``, ``"actuator_force"``) describe the last substep, as
-    after ``mj_step``. The first read of an array may compute all of them at the present state: read once, before
-    stepping, whatever you will want.
+    changed just before a `step`. Derived arrays describe the state after the last `step` or `forward` up to the
+    velocity stage; acceleration-stage arrays (``"cfrc_ext"``, ``"qacc"``, ``"actuator_force"``) describe the last
+    substep, as after ``mj_step``. The first read of an array may compute all of them at the present state: read once,
+    before stepping, whatever you will want.
 
     Attributes:
         name: Name in the registry, ``"cpu"`` or ``"warp"``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,7 +84,8 @@ class WarpBackend:
                 raise BackendError(f"mujoco_warp cannot simulate this model: {error}; use the cpu back end") from error
         self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
         self._refresh_after = refresh
-        self._graphs: dict[int, Any] = {}
+        self._graphs: dict[str, Any] = {}
+        self._changed: set[str] = set()
         self._overflow = wp.to_torch(self._d.overflow)
         self._state_views = [self._view(name) for name in _STATE]
         self._acceleration = [self._view(name) for name in _ACCELERATION_STAGE]
@@ -92,6 +93,8 @@ class WarpBackend:
         self._data_names = sorted(name for name in _batched_names(mjw.Data, "nworld") if self._readable(name))
 
     def _check_model(self) -> None:
+        if self.model.nplugin and (self.model.geom_plugin == -1).all():
+            raise BackendError("the warp back end runs no engine plugins, and this model has one; use the cpu back end")
         if self.model.nhistory:
             raise BackendError("the warp back end runs no models with sensor or actuator delays; use the cpu back end")
         if self.model.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_SLEEP):
@@ -143,11 +146,7 @@ class WarpBackend:
         """See `Backend.step`."""
         self._view("ctrl").copy_(ctrl)
         good = self.get_state()
-        with self._launching():
-            if self.device.type == "cuda":
-                wp.capture_launch(self._graph(substeps), stream=wp.get_stream())
-            else:
-                self._advance(substeps)
+        self._launch(f"step {substeps}", lambda: self._advance(substeps))
         self._check_overflow()
         finite = torch.ones_like(self.failed)
         for name in ("qpos", "qvel", "qacc"):  # a comparison with NaN is false
@@ -173,18 +172,25 @@ class WarpBackend:
         mjw.fwd_velocity(m, d)
         mjw.sensor_vel(m, d)
 
-    def _graph(self, substeps: int) -> Any:
-        """The control step as one CUDA graph; captured anew when model arrays were replaced."""
-        if substeps not in self._graphs:
-            before = self.get_state()
-            self._advance(1)  # compile and load every kernel first: neither can happen during a capture
-            self._write_state(before, torch.ones_like(self.failed))
-            torch.cuda.synchronize(self.device)
-            capture_stream = wp.Stream(self._wp_device)
-            with wp.ScopedStream(capture_stream), wp.ScopedCapture(stream=capture_stream) as capture:
-                self._advance(substeps)
-            self._graphs[substeps] = capture.graph
-        return self._graphs[substeps]
+    def _launch(self, name: str, work: Callable[[], None]) -> None:
+        """Run `work`; on a CUDA device as one graph, captured anew after model arrays were replaced."""
+        with self._launching():
+            if self.device.type != "cuda":
+                work()
+                return
+            if name not in self._graphs:
+                self._graphs[name] = self._capture(work)
+            wp.capture_launch(self._graphs[name], stream=wp.get_stream())
+
+    def _capture(self, work: Callable[[], None]) -> Any:
+        before = self.get_state()
+        work()  # compile and load every kernel first: neither can happen during a capture
+        self._write_state(before, torch.ones_like(self.failed))
+        torch.cuda.synchronize(self.device)
+        stream = wp.Stream(self._wp_device)  # torch's default stream cannot be captured
+        with wp.ScopedStream(stream), wp.ScopedCapture(stream=stream) as capture:
+            work()
+        return capture.graph
 
     def _check_overflow(self) -> None:
         if not (self._overflow & _FATAL).any():
@@ -192,7 +198,8 @@ class WarpBackend:
         bits = int(np.bitwise_or.reduce(self._overflow.cpu().numpy()))
         names = ", ".join(str(kind.name) for kind in mjw.OverflowType if kind.value & bits & _FATAL)
         rows = int(wp.to_torch(self._d.nefc).max())
-        contacts = -(-max(int(array.numpy()[0]) for array in (self._d.nacon, self._d.ncollision)) // self.num_worlds)
+        contacts = max(int(wp.to_torch(count)) for count in (self._d.nacon, self._d.ncollision))
+        contacts = -(-contacts // self.num_worlds)
         had_contacts, had_rows = self._d.naconmax // self.num_worlds, self._d.njmax
         raise BackendError(
             f"buffers overflowed ({names}) at nconmax={had_contacts}, njmax={had_rows}; the last substep needed "
@@ -216,8 +223,7 @@ class WarpBackend:
             return
         # The engine computes every world; those outside the mask keep the accelerations of their last substep.
         kept = [view.clone() for view in self._acceleration]
-        with self._launching():
-            mjw.forward(self._m, self._d)
+        self._launch("forward", lambda: mjw.forward(self._m, self._d))
         for view, before in zip(self._acceleration, kept, strict=True):
             view.copy_(torch.where(mask.view(-1, *[1] * (view.ndim - 1)), view, before))
         self._check_overflow()
@@ -271,6 +277,7 @@ class WarpBackend:
         self._expand(name)
         field = self._param_view(name)
         field[chosen] = rows[chosen].to(field.dtype)
+        self._changed.add(name)
         if name in mujoco.MjModel._setconst_inputs:
             self._derive(chosen)
 
@@ -312,20 +319,19 @@ class WarpBackend:
         array = getattr(owner, field)
         if array.shape[0] == self.num_worlds:
             return
-        rows = np.repeat(array.numpy(), self.num_worlds, axis=0)
-        setattr(owner, field, wp.array(rows, dtype=array.dtype, device=self._wp_device))
+        rows = wp.to_torch(array).repeat_interleave(self.num_worlds, dim=0)
+        setattr(owner, field, wp.from_torch(rows, dtype=array.dtype))
         self._graphs.clear()
 
     def world_model(self, world: int) -> mujoco.MjModel:
         """The model of one world with its own parameters, for rendering and replay."""
         model = copy.copy(self.model)
-        for owner, target, kind in ((self._m, model, mjw.Model), (self._m.opt, model.opt, mjw.Option)):
-            for name in _batched_names(kind, "*"):
-                array = getattr(owner, name)
-                if array.size and array.shape[0] == self.num_worlds > 1 and name not in _DERIVED:
-                    row = array.numpy()[world].reshape(np.shape(getattr(target, name)))
-                    setattr(target, name, row.item() if row.ndim == 0 else row)
-        mujoco.mj_setConst(model, mujoco.MjData(model))
+        for name in self._changed:
+            row = self._param_view(name)[world].cpu().numpy()
+            target, field = (model.opt, name.removeprefix("opt.")) if name.startswith("opt.") else (model, name)
+            setattr(target, field, row.item() if row.ndim == 0 else row)
+        if self._changed & set(mujoco.MjModel._setconst_inputs):
+            mujoco.mj_setConst(model, mujoco.MjData(model))
         return model
 
 

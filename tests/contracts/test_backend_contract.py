@@ -240,6 +240,16 @@ def test_derived_constants_follow_mass_and_inertia(engine: Engine) -> None:
     np.testing.assert_allclose(backend.world_model(0).body_mass, MODELS["so101"].body_mass, rtol=1e-6)
 
 
+def test_one_world_has_a_model_too(engine: Engine) -> None:
+    backend = engine.make("pendulum", 1)
+    backend.set_param("opt.gravity", torch.tensor([[0.0, 0.0, -1.5]]))
+    backend.set_param("actuator_gainprm", backend.get_param("actuator_gainprm") * 0.5)
+    model = backend.world_model(0)
+    assert model.opt.gravity.tolist() == [0.0, 0.0, -1.5]
+    np.testing.assert_array_equal(model.actuator_gainprm, 0.5 * backend.model.actuator_gainprm)
+    np.testing.assert_array_equal(model.body_mass, backend.model.body_mass)
+
+
 def test_mistakes_are_named(engine: Engine) -> None:
     backend = engine.make("pendulum")
     with pytest.raises(FermoError, match=r"unknown data field 'qpoz': did you mean 'qpos'"):

@@ -82,4 +82,4 @@ class WorldRandom:
         stream = zlib.crc32(use.encode())
         counter = (column + blocks, step, column + stream, self.episode[:, None] & _MASK)
         words = philox4x32(counter, (column + self.seed, self.worlds[:, None] & _MASK))
-        return torch.stack(words, dim=-1).reshape(len(self.worlds), -1)[:, :count]
+        return torch.stack(words, dim=-1).flatten(1)[:, :count]

@@ -102,6 +102,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             if mask.shape != (self.num_envs,):
                 raise BackendError(f"reset_mask has shape ({self.num_envs},) here, got {tuple(mask.shape)}")
         if seed is not None:
+            if not mask.all():
+                raise BackendError("a seed is the whole batch's: reset every world with it, or leave it out")
             self.random.seed = int(seed) & 0xFFFFFFFF
             self.episode[mask] = -1
         self._reset(mask)
@@ -109,6 +111,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Advance every world by one control step."""
+        if not self._bound:
+            raise BackendError("call reset() before the first step()")
         action = torch.as_tensor(actions, device=self.device)
         if action.shape != (self.num_envs, self.task.spec.command_size):
             raise BackendError(

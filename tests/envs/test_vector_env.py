@@ -155,6 +155,8 @@ def test_a_masked_reset_leaves_the_other_worlds_where_they_were():
     assert not torch.equal(after[1], obs[1])
     assert env.steps.tolist() == [1, 0, 1]
     assert env.episode.tolist() == [0, 1, 0]
+    nothing, _ = env.reset(options={"reset_mask": np.zeros(3, bool)})
+    assert torch.equal(nothing, after)
 
 
 def test_reward_is_the_sum_of_its_terms_and_restarted_worlds_report_nothing():
@@ -170,7 +172,11 @@ def test_reward_is_the_sum_of_its_terms_and_restarted_worlds_report_nothing():
 
 def test_what_the_caller_gets_wrong_is_named():
     env = VectorEnv(pendulum(), 3)
+    with pytest.raises(BackendError, match=r"call reset\(\) before"):
+        env.step(torch.zeros(3, 1))
     env.reset()
+    with pytest.raises(BackendError, match="a seed is the whole batch's"):
+        env.reset(seed=1, options={"reset_mask": [True, False, False]})
     with pytest.raises(BackendError, match=r"\(3, 1\) here, got \(3, 2\)"):
         env.step(torch.zeros(3, 2))
     with pytest.raises(BackendError, match=r"world\(s\) \[1\] is not finite"):

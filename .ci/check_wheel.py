@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 import fermo
+from fermo.errors import FermoError
 
 ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
 EXTRAS = ("mujoco_warp", "warp", "onnx", "onnxscript", "onnxruntime", "stable_baselines3", "viser", "robosuite", "ray")
@@ -28,10 +29,11 @@ def main() -> None:
     for name in modules():
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            if (error.name or "").partition(".")[0] not in EXTRAS:
+        except (ImportError, FermoError) as error:  # a room may say which extra it wants
+            missing = getattr(error if isinstance(error, ImportError) else error.__cause__, "name", None) or ""
+            if missing.partition(".")[0] not in EXTRAS:
                 raise
-            absent[name] = error.name
+            absent[name] = missing
     print(f"{len(modules()) - len(absent)} modules import; {len(absent)} wait for an extra: {absent or 'none'}")
 
 

@@ -30,13 +30,24 @@ MISTAKES = {
     "deploy no-such-folder --episodes many": "invalid",
     "twin so100": "did you mean 'so101'?",
     "calibrate so100 --port x": "did you mean 'so101'?",
+    "train": "needs a task and a family",
+    "train SO101-PickCube lipshitz_bc": "did you mean 'lipschitz_bc'?",
+    "train SO101-PickCube lipschitz_bc --policy.gama 3": "did you mean --policy.gamma?",
+    "train SO101-PickCube lipschitz_bc --training.lr=-1": "lr must be positive",
+    "train SO101-PickCube lipschitz_bc --data no-such-folder --folder no-such-run": "there is no dataset folder",
+    "train Hopper mlp_bc": "choose from SO101-PickCube-v0",
+    "record Hopper": "choose from SO101-PickCube-v0",
+    "record SO101-PickCube --episodes -1": "must not be negative",
     "reproduce no-such-thing": "unknown reproduction",
     "reproduce --budget huge": "--budget",
 }
 
 
 @pytest.mark.parametrize("command", MISTAKES)
-def test_a_mistake_is_one_line_with_advice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line_with_advice(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         main(command.split())
     told = capsys.readouterr()
@@ -66,7 +77,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert not end.value.code
-    assert f"fermo {command}" in capsys.readouterr().out
+    assert f"usage: fermo {command}" in capsys.readouterr().out
 
 
 def test_tasks_name_signals_and_units(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +124,21 @@ def test_play_steps_a_diverged_world(tmp_path: Path, capsys: pytest.CaptureFixtu
     main(["play", str(dump), "--video", str(tmp_path / "dump.mp4"), "--width", "64", "--height", "48"])
     assert "breaks in physics step 1" in capsys.readouterr().out
     assert (tmp_path / "dump.mp4").is_file()
+
+
+def test_train_records_fits_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "train SO101-PickCube lipschitz_bc --policy.hidden 16 --policy.gamma 3 --num-envs 4".split()
+    command += ["--training.steps", "4", "--folder", str(tmp_path / "run")]
+    main(command)
+    checkpoint = tmp_path / "run/train/checkpoint"
+    assert (checkpoint / "certificate.json").is_file()
+    assert json.loads((checkpoint / "config.json").read_text())["extra"]["task"] == "fermo/SO101-PickCube-v0"
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "add --resume" in capsys.readouterr().err
+    main([*command, "--resume"])
+    main(["certify", str(checkpoint)])
+    assert "holds" in capsys.readouterr().out
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

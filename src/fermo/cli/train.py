@@ -1,0 +1,144 @@
+"""``fermo train``: a policy from demonstrations, in a run folder that resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.record import expert_task
+from fermo.envs.registry import TASKS, task_id
+from fermo.errors import FermoError
+from fermo.policies.registry import FAMILIES, config_class
+from fermo.training.loops.bc_config import BcConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainOptions:
+    """Train FAMILY on demonstrations of TASK, recorded first unless --data names a dataset.
+
+    Attributes:
+        data: A dataset recorded before; its successful episodes are used.
+        num_envs: Demonstrations to record otherwise, half of them disturbed.
+        folder: The run; ``runs/TASK-FAMILY`` when omitted. The checkpoint is ``train/checkpoint`` in it.
+        seed: Of the demonstrations.
+        resume: Continue the run in that folder.
+        training: The loop.
+    """
+
+    data: Path | None = None
+    num_envs: int = 256
+    folder: Path | None = None
+    seed: int = 0
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    training: BcConfig = field(default_factory=BcConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 2:
+            raise FermoError(f"num-envs must be at least 2, got {self.num_envs}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry point."""
+    names, rest = _leading_names(arguments)
+    if not names and any(argument in ("-h", "--help") for argument in arguments):
+        print(_usage())
+        raise SystemExit(0)
+    if len(names) != 2:
+        raise FermoError(f"fermo train needs a task and a family: {_choices()}")
+    task, family = task_id(names[0]), names[1]
+    options = parse(_options_class(config_class(family)), f"train {names[0]} {family}", rest)
+    _train(task, family, options)
+
+
+def _leading_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    return list(arguments[:count]), list(arguments[count:])
+
+
+def _choices() -> str:
+    tasks = ", ".join(task.removeprefix("fermo/") for task in TASKS)
+    return f"tasks {tasks}; families {', '.join(FAMILIES)}"
+
+
+def _usage() -> str:
+    return (
+        "usage: fermo train TASK FAMILY [options]\n\n"
+        "Train a policy on demonstrations, recorded first unless --data names a dataset.\n\n"
+        f"{_choices()}\n\n`fermo train TASK FAMILY --help` lists the options of that family."
+    )
+
+
+def _options_class(policy_config: type[Any]) -> type[Any]:
+    """The options with the family's own settings under ``--policy``."""
+    made = make_dataclass(
+        "TrainOptions", [("policy", policy_config, field(default_factory=policy_config))], bases=(_TrainOptions,),
+        frozen=True, kw_only=True,
+    )  # fmt: skip
+    made.__doc__ = f"{_TrainOptions.__doc__}\n        policy: The policy.\n"
+    return made
+
+
+def _train(task: str, family: str, options: Any) -> None:
+    from fermo.training.run_folder import RunFolder
+
+    folder = options.folder or Path("runs") / f"{task.removeprefix('fermo/')}-{family}"
+    config = {"task": task, "family": family, "policy": options.policy, "training": options.training,
+              "data": str(options.data) if options.data else None, "num_envs": options.num_envs}  # fmt: skip
+    if options.data is None:
+        expert_task(task)
+    else:
+        existing_folder(options.data, "dataset")
+    run = RunFolder.create(folder, config, seeds={"data": options.seed}, resume=options.resume)
+    data = options.data or _recorded(run, task, options)
+    checkpoint = _fitted(run, task, family, data, options)
+    print(f"{checkpoint}\nwatch it with: fermo play {checkpoint}")
+
+
+def _recorded(run: Any, task: str, options: Any) -> Path:
+    """The run's own demonstrations."""
+    from fermo.cli.record import RecordOptions, record_dataset
+
+    recoveries = options.num_envs // 2
+    with run.stage("record") as stage:
+        folder = stage.folder / "dataset"
+        if not stage.done and not folder.exists():
+            successes, total = record_dataset(
+                task, folder, episodes=options.num_envs - recoveries, recoveries=recoveries,
+                disturbance=RecordOptions.disturbance, seed=options.seed,
+            )  # fmt: skip
+            print(f"{successes} of {total} demonstrations succeeded")
+            stage.result = {"successes": successes, "episodes": total}
+    return folder
+
+
+def _fitted(run: Any, task: str, family: str, data: Path, options: Any) -> Path:
+    """The checkpoint, trained now or by an earlier process."""
+    import torch
+
+    from fermo.policies.checkpoint import save_checkpoint
+    from fermo.policies.registry import make_policy
+    from fermo.training.data.reader import Dataset
+    from fermo.training.loops.bc import TrainingInterrupted, train_bc
+    from fermo.training.loops.state import FILE_NAME
+
+    with run.stage("train") as stage:
+        checkpoint = stage.folder / "checkpoint"
+        if not stage.done:
+            dataset = Dataset.open(data).filter(success=True)
+            policy = make_policy(family, dataset.spec, options.policy)
+            try:
+                result = train_bc(
+                    policy, torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions),
+                    config=options.training, folder=stage.folder, resume=(stage.folder / FILE_NAME).is_file(),
+                )  # fmt: skip
+            except TrainingInterrupted as stopped:
+                raise KeyboardInterrupt(str(stopped)) from stopped
+            save_checkpoint(policy, checkpoint, extra={"task": task, "data": str(data)})
+            stage.result = {"steps": result.step, **result.metrics}
+            print(", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items()))
+    return checkpoint

@@ -1,12 +1,15 @@
 """The rebuilt environments against Gymnasium's own: equal to the last bit, resets included."""
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from scipy.stats import ks_2samp
 
+from fermo.envs.core.backend_cpu import CpuBackend
+from fermo.envs.core.post_constraint import add_post_constraint
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.registry import make_task
@@ -131,3 +134,25 @@ def test_a_missing_model_file_and_a_senseless_argument_are_named():
         make_task("Hopper-v5", frameskip=2)
     with pytest.raises(FermoError, match="frame_skip"):
         make_task("Hopper-v5", frame_skip=0)
+
+
+@pytest.mark.parametrize("integrator", ("Euler", "RK4", "implicitfast"))
+def test_forces_on_bodies_are_those_of_mj_rne_post_constraint_and_leave_physics_alone(integrator):
+    xml = f"""<mujoco><option integrator="{integrator}"/><worldbody><geom type="plane" size="1 1 1"/>
+      <body pos="0 0 .2" euler="0 70 0"><freejoint/><geom type="capsule" size=".03 .1"/>
+      <body pos="0 0 .15"><joint axis="0 1 0"/><geom type="box" size=".02 .03 .04"/></body></body></worldbody>
+      </mujoco>"""
+    spec = mujoco.MjSpec.from_string(xml)
+    add_post_constraint(spec)
+    backend = CpuBackend(spec.compile(), 2, refresh=False)
+    forces, qpos = backend.read("cfrc_ext"), backend.read("qpos")
+    model = mujoco.MjModel.from_xml_string(xml)
+    data = mujoco.MjData(model)
+    for _ in range(150):
+        backend.step(torch.zeros(2, 0), 2)
+        mujoco.mj_step(model, data, 2)
+        mujoco.mj_rnePostConstraint(model, data)
+        for world in range(2):
+            np.testing.assert_array_equal(qpos[world].numpy(), data.qpos)
+            np.testing.assert_array_equal(forces[world].numpy(), data.cfrc_ext)
+    assert forces.abs().max() > 1.0

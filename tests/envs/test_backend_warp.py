@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mujoco
 import pytest
 import torch
 
 from fermo.assets.scenes.so101 import HOME_QPOS, so101_scene
 from fermo.envs.core.backend import BackendError, make_backend
+from fermo.envs.core.nan_guard import DivergedWorldWarning, load_dump
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.core.warp_sizes import probe_sizes
 from fermo.envs.perturbations.dynamics import CubeMass, Friction, ServoGain
@@ -107,6 +110,21 @@ def test_dynamics_perturbations_change_the_physics() -> None:
     assert (slippery[0, 6] - plain[0, 6]) > 0.005 and torch.equal(slippery[1], plain[1])
     heavy = run([CubeMass(torch.tensor([1.0, 0.02]))])
     assert not torch.equal(heavy[0], plain[0]) and torch.equal(heavy[1], plain[1])
+
+
+def test_a_diverged_world_leaves_a_dump_that_plain_mujoco_replays(tmp_path: Path) -> None:
+    env = VectorEnv(PickCube(), 2, backend="warp", dump_folder=tmp_path, backend_options=WARP)
+    env.reset()
+    env.step(torch.tensor(HOME_QPOS).repeat(2, 1))
+    qpos = env.sim["qpos"][1].clone()
+    env.backend.read("qfrc_applied")[1, 0] = torch.inf
+    with pytest.warns(DivergedWorldWarning, match=r"world\(s\) \[1\]"):
+        *_, terminated, _, info = env.step(torch.tensor(HOME_QPOS).repeat(2, 1))
+    assert terminated.tolist() == info["failed"].tolist() == [False, True]
+    (folder,) = tmp_path.iterdir()
+    _, data, about = load_dump(folder)
+    assert about["world"] == 1
+    assert data.qpos.tolist() == qpos.tolist()
 
 
 @pytest.mark.parametrize(("sizes", "kind"), [((64, 8), "NEFC"), ((1, 64), "BROADPHASE")])

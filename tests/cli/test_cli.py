@@ -127,7 +127,7 @@ def test_play_steps_a_diverged_world(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_train_records_fits_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "train SO101-PickCube lipschitz_bc --policy.hidden 16 --policy.gamma 3 --num-envs 4".split()
+    command = ["train", "SO101-PickCube", "lipschitz_bc", "--policy.hidden", "16", "--num-envs", "4"]
     command += ["--training.steps", "4", "--folder", str(tmp_path / "run")]
     main(command)
     checkpoint = tmp_path / "run/train/checkpoint"

@@ -51,8 +51,8 @@ class WarpBackend:
 
     Kernels are compiled for a model at its first step, up to a minute, and then kept in Warp's own cache. MuJoCo and
     mujoco_warp agree to single precision as long as contacts do not amplify the difference. They choose the tangents of
-    some contacts differently (MuJoCo turns those of a capsule on a plane along its axis), and the pyramidal friction cone
-    depends on them: such friction forces differ by some percent.
+    some contacts differently (MuJoCo turns those of a capsule on a plane along its axis), and the pyramidal friction
+    cone depends on them: such friction forces differ by some percent.
 
     Args:
         model: Compiled model.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def _endpoint(text: str | None) -> tuple[str, int] | None:
 
 
 def _print_tick(tick: Tick) -> None:
-    print(tick)
+    print(f"{tick.index:5d}  command {'  '.join(f'{value:+.3f}' for value in tick.action)}")
 
 
 def _print_episode(episode: Episode) -> None:
@@ -118,6 +117,12 @@ def _print_episode(episode: Episode) -> None:
 def _print_report(report: DeployReport) -> None:
     if any(episode.success is not None for episode in report.episodes):
         print(f"{report.successes} of {len(report.episodes)} episodes succeeded")
-    print(json.dumps(report.loop.summary(), indent=1))
+    summary = report.loop.summary()
+    print(f"loop: {summary['ticks']} ticks at {summary['rate_hz']:g} Hz")
+    for name, times in ((name, value) for name, value in summary.items() if name.endswith("_ms")):
+        spread = ", ".join(f"{kind} {value:.2f}" for kind, value in times.items())
+        print(f"  {name.removesuffix('_ms'):<9} [ms] {spread}")
+    counts = {name: summary[name] for name in ("misses", "stale_reads", "clipped", "rejected")}
+    print(f"  counts    {', '.join(f'{name} {count}' for name, count in counts.items())}")
     for difference in report.differences:
         print(f"twin differs: {difference}")

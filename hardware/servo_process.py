@@ -164,7 +164,12 @@ class _Server:
                 return
             active = self._robot.state not in (RobotState.OFF, RobotState.FAULT)
             if self._pipe.poll(0 if active else 0.05):
-                self._answer()
+                try:
+                    self._answer()
+                except EOFError:  # the parent closed its end without a word
+                    self._robot.stop()
+                    self._robot.disconnect()
+                    return
                 continue
             if active:
                 self._cycle()

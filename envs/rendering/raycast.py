@@ -163,7 +163,8 @@ class RayCastCamera:
             model = self.batch.model
             lit, shine = self._shader.reflect(met, to_light, model.light_diffuse[light], model.light_specular[light])
             diffuse, specular = diffuse + strength[:, None] * lit, specular + strength[:, None] * shine
-        colour[rows] = self._shader.exposure(self.config.bounce) * (self._shader.albedo(met, pose) * diffuse + specular)
+        albedo = self._shader.albedo(met, pose, self.pinhole.fovy / self.pinhole.height)
+        colour[rows] = self._shader.exposure(self.config.bounce) * (albedo * diffuse + specular)
         return colour
 
     def _lit(

@@ -11,6 +11,7 @@ import numpy as np
 _DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], np.float32)
 _HORIZON = np.array([0.93, 0.95, 0.97], np.float32)
 _ZENITH = np.array([0.52, 0.68, 0.86], np.float32)
+_FADE = (0.15, 0.6)  # periods of a texture a pixel covers, from where it begins to fade to where its mean is left
 _RGB_ROLE = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 
 
@@ -87,12 +88,13 @@ class Shader:
             return -1
         return int(model.mat_texid[material, _RGB_ROLE])
 
-    def albedo(self, hits: Hits, geom_pose: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def albedo(self, hits: Hits, geom_pose: tuple[np.ndarray, np.ndarray], pixel_angle: float) -> np.ndarray:
         """Colour of the surfaces in white light, shape ``(K, 3)``.
 
         Args:
             hits: Rays that all met something.
             geom_pose: Position ``(K, 3)`` [m] and rotation ``(K, 3, 3)`` of the geom each ray met.
+            pixel_angle: Between neighbouring rays [rad]; texture finer than a pixel fades to its mean.
         """
         colour = self.colours[hits.geom]
         for geom in self._textured:
@@ -100,20 +102,25 @@ class Shader:
             if len(rows):
                 position, rotation = geom_pose[0][rows], geom_pose[1][rows]
                 local = np.einsum("kij,ki->kj", rotation, hits.points[rows] - position)
-                colour[rows] *= self._sample(geom, local[:, :2])
+                slant = np.abs(np.einsum("ki,ki->k", hits.normal[rows], hits.direction[rows]))
+                footprint = pixel_angle * hits.distance[rows] / np.maximum(slant, 1e-3)
+                colour[rows] *= self._sample(geom, local[:, :2], footprint)
         return colour
 
-    def _sample(self, geom: int, xy: np.ndarray) -> np.ndarray:
-        """Texture of a plane at points ``(K, 2)`` of its own frame [m], nearest texel."""
+    def _sample(self, geom: int, xy: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+        """Texture of a plane at points ``(K, 2)`` of its own frame [m], nearest texel, under pixels this wide [m]."""
         model, material, texture = self._model, self._model.geom_matid[geom], self._texture(geom)
         size = np.where(model.geom_size[geom, :2] > 0, model.geom_size[geom, :2], 0.5)
-        unit = xy if model.mat_texuniform[material] else xy / (2 * size) + 0.5
-        unit = np.mod(unit * model.mat_texrepeat[material], 1.0)
+        uniform, repeat = model.mat_texuniform[material], model.mat_texrepeat[material]
+        unit = np.mod((xy if uniform else xy / (2 * size) + 0.5) * repeat, 1.0)
+        periods = footprint * (repeat if uniform else repeat / (2 * size)).max()
+        fade = np.clip((periods - _FADE[0]) / (_FADE[1] - _FADE[0]), 0.0, 1.0)[:, None].astype(np.float32)
         width, height, channels = model.tex_width[texture], model.tex_height[texture], model.tex_nchannel[texture]
         start = model.tex_adr[texture]
         texels = model.tex_data[start : start + width * height * channels].reshape(height, width, channels)[..., :3]
         columns, rows = (unit * (width, height)).astype(int).T
-        return texels[np.minimum(rows, height - 1), np.minimum(columns, width - 1)].astype(np.float32) / 255
+        sharp = texels[np.minimum(rows, height - 1), np.minimum(columns, width - 1)].astype(np.float32)
+        return (sharp + fade * (texels.mean(axis=(0, 1), dtype=np.float32) - sharp)) / 255
 
     def towards_light(
         self, light: int, points: np.ndarray, position: np.ndarray, axis: np.ndarray

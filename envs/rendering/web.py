@@ -19,6 +19,10 @@ class WebScene:
         model: Compiled model.
         port: TCP port; the next free one where it is taken.
 
+    Attributes:
+        port: The port taken.
+        handles: viser's mesh of each geom that is drawn, by geom index.
+
     Raises:
         FermoError: The ``viewer`` extra is not installed.
     """
@@ -32,12 +36,12 @@ class WebScene:
         self._server.scene.set_up_direction("+z")
         self.port = self._server.get_port()
         colours = (Shader(model).colours * 255).astype(int)
-        self._handles = {}
+        self.handles = {}
         for geom in np.flatnonzero(VISUAL_GROUPS[model.geom_group]):
             mesh = _mesh(model, geom)
             if mesh is not None:
                 red, green, blue = map(int, colours[geom])
-                self._handles[geom] = self._server.scene.add_mesh_simple(
+                self.handles[geom] = self._server.scene.add_mesh_simple(
                     f"/geom{geom}", *mesh, color=(red, green, blue), flat_shading=True, side="double"
                 )
 
@@ -45,7 +49,7 @@ class WebScene:
         """Move the geoms to where `data` has them."""
         quaternion = np.zeros(4)
         with self._server.atomic():
-            for geom, handle in self._handles.items():
+            for geom, handle in self.handles.items():
                 mujoco.mju_mat2Quat(quaternion, data.geom_xmat[geom])
                 handle.position, handle.wxyz = data.geom_xpos[geom], quaternion.copy()
 

@@ -212,6 +212,22 @@ def test_opengl_and_rays_agree_where_the_ball_is(model: mujoco.MjModel) -> None:
     assert (red[0] == red[1]).mean() > 0.97
 
 
+def test_web_scene_shows_what_is_drawn_and_follows_the_state(model: mujoco.MjModel) -> None:
+    pytest.importorskip("viser", reason="the viewer extra is not installed")
+    from fermo.envs.rendering.web import WebScene
+
+    data = mujoco.MjData(model)
+    data.qpos[:3] = (0.1, 0.2, 0.9)
+    mujoco.mj_forward(model, data)
+    scene = WebScene(model, port=0)
+    try:
+        scene.show(data)
+        assert set(scene.handles) == {0, 2}  # not the collision sphere
+        np.testing.assert_allclose(scene.handles[2].position, (0.1, 0.2, 0.9))
+    finally:
+        scene.close()
+
+
 def test_video_comes_back_with_its_size_rate_and_pictures(tmp_path) -> None:
     frames = np.zeros((12, 33, 48, 3), np.uint8)
     for index, frame in enumerate(frames):

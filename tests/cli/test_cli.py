@@ -127,11 +127,12 @@ def test_play_steps_a_diverged_world(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_train_records_fits_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["train", "SO101-PickCube", "lipschitz_bc", "--policy.hidden", "16", "--num-envs", "4"]
-    command += ["--training.steps", "4", "--folder", str(tmp_path / "run")]
+    command = ["train", "SO101-PickCube", "lipschitz_bc", "--policy.hidden", "16", "--policy.lr", "3e-4"]
+    command += ["--num-envs", "4", "--training.steps", "4", "--folder", str(tmp_path / "run")]
     main(command)
     checkpoint = tmp_path / "run/train/checkpoint"
     assert (checkpoint / "certificate.json").is_file()
+    assert json.loads((tmp_path / "run/config.json").read_text())["training"]["lr"] == 3e-4
     assert json.loads((checkpoint / "config.json").read_text())["extra"]["task"] == "fermo/SO101-PickCube-v0"
     with pytest.raises(SystemExit):
         main(command)

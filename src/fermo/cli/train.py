@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,13 +51,24 @@ def main(arguments: Sequence[str]) -> None:
     if len(names) != 2:
         raise FermoError(f"fermo train needs a task and a family: {_choices()}")
     task, family = task_id(names[0]), names[1]
-    options = parse(_options_class(config_class(family)), f"train {names[0]} {family}", rest)
+    policy_config = config_class(family)
+    rest = [_to_loop(argument, policy_config) for argument in rest]
+    options = parse(_options_class(policy_config), f"train {names[0]} {family}", rest)
     _train(task, family, options)
 
 
 def _leading_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     return list(arguments[:count]), list(arguments[count:])
+
+
+def _to_loop(argument: str, policy_config: type[Any]) -> str:
+    """``--policy.lr`` means the loop's ``lr`` for a family that has none of its own."""
+    name = argument.removeprefix("--policy.").partition("=")[0].replace("-", "_")
+    ours, loops = ({item.name for item in fields(config)} for config in (policy_config, BcConfig))
+    if argument.startswith("--policy.") and name in loops - ours:
+        return argument.replace("--policy.", "--training.", 1)
+    return argument
 
 
 def _choices() -> str:

@@ -82,6 +82,7 @@ def _looks_like_a_path(target: str) -> bool:
 
 
 def _play_checkpoint(folder: Path, options: PlayOptions) -> None:
+    from fermo.envs.registry import make_task
     from fermo.policies.checkpoint import load_checkpoint, read_header
 
     task = options.task or read_header(folder)["extra"].get("task")
@@ -89,6 +90,9 @@ def _play_checkpoint(folder: Path, options: PlayOptions) -> None:
         raise FermoError(f"{folder} does not say which task it was trained on; add --task TASK")
     task = task_id(task)
     policy = load_checkpoint(folder)
+    problems = policy.spec.mismatches(make_task(task).spec)
+    if problems:
+        raise FermoError(f"the policy in {folder} does not fit {task}: {'; '.join(problems)}")
     _play_task(task, options, options.agent or "trained", policy.select_action)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,16 @@ def test_play_films_an_episode_without_a_screen(tmp_path: Path, capsys: pytest.C
     main(["play", "Hopper", "--agent", "random", "--video", str(video), "--width", "64", "--height", "48"])
     assert video.stat().st_size > 0
     assert str(video) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("library", ["osmesa", "egl", "off", "nonsense"])
+def test_a_picture_is_made_whatever_opengl_is_asked_for(tmp_path: Path, library: str) -> None:
+    video = tmp_path / "hopper.mp4"
+    command = [sys.executable, "-m", "fermo", "play", "Hopper", "--video", str(video), "--width", "64"]
+    environment = {**os.environ, "MUJOCO_GL": library}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert video.stat().st_size > 0
 
 
 def test_play_steps_a_diverged_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

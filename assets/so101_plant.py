@@ -1,4 +1,4 @@
-"""What an SO-101 with an object tracker observes and accepts: the same signals in simulation, on a twin and on an arm."""
+"""What an SO-101 with an object tracker observes and accepts: the same signals in simulation, on a twin, on an arm."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ JOINT_POSITION = Signal(
     name="joint_position", shape=(6,), unit="rad", low=JOINT_LOW, high=JOINT_HIGH, description="measured servo angles"
 )
 JOINT_VELOCITY = Signal.uniform(
-    name="joint_velocity", shape=(6,), unit="rad/s", low=-JOINT_SPEED, high=JOINT_SPEED, description="measured servo speeds"
-)
+    name="joint_velocity", shape=(6,), unit="rad/s", low=-JOINT_SPEED, high=JOINT_SPEED,
+    description="measured servo speeds",
+)  # fmt: skip
 CUBE_POSITION = Signal.uniform(
     name="cube_position", shape=(3,), unit="m", low=-1.0, high=1.0, device="object_tracker",
     description="centre of the cube in the base frame, as the tracker last delivered it",
@@ -47,6 +48,8 @@ PICK_PLANT = PlantSpec(
 """`fermo/SO101-PickCube-v0`."""
 
 ARM_PLANT = PlantSpec(
-    observations=(JOINT_POSITION, JOINT_VELOCITY, CUBE_POSITION, CUBE_HEADING), commands=(JOINT_TARGET,), rate_hz=RATE_HZ
+    observations=(JOINT_POSITION, JOINT_VELOCITY, CUBE_POSITION, CUBE_HEADING),
+    commands=(JOINT_TARGET,),
+    rate_hz=RATE_HZ,
 )
 """Everything the arm and its tracker offer."""

@@ -36,8 +36,9 @@ class InverseKinematicsConfig:
 class InverseKinematics:
     """Joint positions that bring a chain's site to a pose.
 
-    Each iteration solves  dq = J^T (J J^T + lambda^2 I)^-1 e + (I - J^+ J) k (q_rest - q)  (Nakamura and Hanafusa, 1986;
-    Wampler, 1986) with position and orientation errors e in the world frame, clips dq and clamps q to the joint limits.
+    Each iteration solves  dq = J^T (J J^T + lambda^2 I)^-1 e + (I - J^+ J) k (q_rest - q)  (Nakamura and Hanafusa,
+    1986; Wampler, 1986) with position and orientation errors e in the world frame, clips dq and clamps q to the joint
+    limits.
     """
 
     def __init__(self, chain: SerialChain, rest: Tensor, config: InverseKinematicsConfig | None = None) -> None:
@@ -71,7 +72,12 @@ class InverseKinematics:
         return dq.clamp(-c.max_step, c.max_step)
 
     def command(self, target: Tensor, state: dict[str, Tensor]) -> Tensor:
-        """Controller form: `target` is ``(N, 12)``, position and row-major rotation; `state` has ``"joint_position"``."""
+        """Controller form of `solve`.
+
+        Args:
+            target: Position and row-major rotation of the site, shape ``(N, 12)``.
+            state: ``"joint_position"``, shape ``(N, n)``.
+        """
         return self.solve(target[:, :3], target[:, 3:].reshape(-1, 3, 3), state["joint_position"])
 
     def reset(self, mask: Tensor | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +22,22 @@ class SerialChain:
         joint_names: n names.
         qpos_index: Where each joint stands in the model's ``qpos``, shape ``(n,)``.
         is_slide: Whether a joint translates, n flags.
-        offset: Pose of each joint's body in its parent joint's body, at zero, shape ``(n, 4, 4)``.
+        reference: Joint positions of the model's zero pose, shape ``(n,)`` [rad] or [m].
+        offset: Pose of each joint's body in its parent joint's body, at the zero pose, shape ``(n, 4, 4)``.
         axis: Joint axes in the body frame, shape ``(n, 3)``.
         anchor: Joint positions in the body frame, shape ``(n, 3)`` [m].
         tip: Pose of the site in the last body, shape ``(4, 4)``.
-        mass: Mass that each joint's body carries, with everything welded or attached to it that is not a later joint of the
-            chain, shape ``(n,)`` [kg].
-        com: Its centre in the body frame, at the model's zero pose, shape ``(n, 3)`` [m].
-        low: Joint limits, shape ``(n,)`` [rad] or [m].
+        mass: Mass that each joint's body carries, with everything welded or attached to it that is not a later joint of
+            the chain, shape ``(n,)`` [kg].
+        com: Its centre in the body frame, at the zero pose, shape ``(n, 3)`` [m].
+        low: Joint limits, shape ``(n,)`` [rad] or [m]; infinite where the model has none.
         high: Joint limits, shape ``(n,)`` [rad] or [m].
     """
 
     joint_names: tuple[str, ...]
     qpos_index: tuple[int, ...]
     is_slide: tuple[bool, ...]
+    reference: Tensor
     offset: Tensor
     axis: Tensor
     anchor: Tensor
@@ -49,58 +52,33 @@ class SerialChain:
         """Read the chain that carries `site` out of a compiled ``mujoco.MjModel``.
 
         Raises:
-            FermoError: A joint on the way is neither a hinge nor a slide, or a body has more than one joint.
+            FermoError: There is no joint on the way, one is neither a hinge nor a slide, or a body has more than one.
         """
-        path, body = [], int(model.site(site).bodyid[0])
-        tip = _pose(model.site(site).pos, model.site(site).quat)
-        while body != 0:
-            path.append(body)
-            body = int(model.body_parentid[body])
-        names, index, slide, offsets, axes, anchors, limits = [], [], [], [], [], [], []
-        pending = torch.eye(4, dtype=torch.float64)
-        masses, coms = [], []
-        for body in reversed(path):
+        path = _bodies_to(model, int(model.site(site).bodyid[0]))
+        joints, offsets, pending = [], [], torch.eye(4, dtype=torch.float64)
+        for body in path:
             pending = pending @ _pose(model.body_pos[body], model.body_quat[body])
-            if model.body_jntnum[body] == 0:
-                continue
-            joint = int(model.body_jntadr[body])
-            if model.body_jntnum[body] > 1 or model.jnt_type[joint] not in (_HINGE, _SLIDE):
-                raise FermoError(f"body {model.body(body).name!r} on the way to site {site!r} needs exactly one hinge or slide")
-            names.append(model.joint(joint).name)
-            index.append(int(model.jnt_qposadr[joint]))
-            slide.append(bool(model.jnt_type[joint] == _SLIDE))
-            offsets.append(pending)
-            axes.append(torch.tensor(model.jnt_axis[joint]))
-            anchors.append(torch.tensor(model.jnt_pos[joint]))
-            limits.append(torch.tensor(model.jnt_range[joint]))
-            mass, com = _carried(model, body, set(path))
-            masses.append(mass)
-            coms.append(com)
-            pending = torch.eye(4, dtype=torch.float64)
-        low, high = torch.stack(limits).to(dtype).unbind(dim=1)
+            if model.body_jntnum[body] > 0:
+                joints.append(_only_joint(model, body, site))
+                offsets.append(pending)
+                pending = torch.eye(4, dtype=torch.float64)
+        if not joints:
+            raise FermoError(f"site {site!r} does not move: there is no joint between it and the world")
+        carried = [_carried(model, int(model.jnt_bodyid[joint]), set(path)) for joint in joints]
         return cls(
-            joint_names=tuple(names), qpos_index=tuple(index), is_slide=tuple(slide), offset=torch.stack(offsets).to(dtype),
-            axis=torch.stack(axes).to(dtype), anchor=torch.stack(anchors).to(dtype), tip=(pending @ tip).to(dtype),
-            mass=torch.tensor(masses, dtype=dtype), com=torch.stack(coms).to(dtype), low=low, high=high,
-        )  # fmt: skip
-
-    def gravity_torque(self, q: Tensor, gravity: float = 9.81) -> Tensor:
-        """Joint torques that hold the chain against gravity along -z, shape ``(N, n)`` [N m]: dV/dq of V = sum m g z."""
-        height, axes, anchors, coms = [], [], [], []
-        pose = torch.eye(4, dtype=q.dtype).expand(len(q), 4, 4)
-        for i in range(q.shape[1]):
-            pose = pose @ self.offset[i]
-            axes.append(pose[:, :3, :3] @ self.axis[i])
-            anchors.append(pose[:, :3, :3] @ self.anchor[i] + pose[:, :3, 3])
-            pose = pose @ self._motion(i, q[:, i])
-            coms.append(pose[:, :3, :3] @ self.com[i] + pose[:, :3, 3])
-        for i in range(q.shape[1]):
-            carried = torch.stack(coms[i:], dim=1)
-            lever = carried - anchors[i][:, None]
-            axis = axes[i][:, None].expand_as(lever)
-            lift = axis if self.is_slide[i] else torch.linalg.cross(axis, lever, dim=2)
-            height.append((lift[:, :, 2] * self.mass[i:]).sum(dim=1))
-        return gravity * torch.stack(height, dim=1)
+            joint_names=tuple(model.joint(joint).name for joint in joints),
+            qpos_index=tuple(int(model.jnt_qposadr[joint]) for joint in joints),
+            is_slide=tuple(bool(model.jnt_type[joint] == _SLIDE) for joint in joints),
+            reference=torch.tensor(model.qpos0[model.jnt_qposadr[joints]], dtype=dtype),
+            offset=torch.stack(offsets).to(dtype),
+            axis=torch.tensor(model.jnt_axis[joints], dtype=dtype),
+            anchor=torch.tensor(model.jnt_pos[joints], dtype=dtype),
+            tip=(pending @ _pose(model.site(site).pos, model.site(site).quat)).to(dtype),
+            mass=torch.tensor([mass for mass, _ in carried], dtype=dtype),
+            com=torch.stack([com for _, com in carried]).to(dtype),
+            low=_limit(model, joints, 0).to(dtype),
+            high=_limit(model, joints, 1).to(dtype),
+        )
 
     def forward(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pose of the site and its Jacobian.
@@ -109,23 +87,38 @@ class SerialChain:
             q: Joint positions, shape ``(N, n)``.
 
         Returns:
-            Position ``(N, 3)`` [m], rotation ``(N, 3, 3)`` and the geometric Jacobian ``(N, 6, n)``, linear rows first, in
-            the world frame.
+            Position ``(N, 3)`` [m], rotation ``(N, 3, 3)`` and the geometric Jacobian ``(N, 6, n)``, linear rows first,
+            in the world frame.
         """
-        n_worlds, n = q.shape
-        pose = torch.eye(4, dtype=q.dtype).expand(n_worlds, 4, 4)
-        axes, anchors = [], []
-        for i in range(n):
-            pose = pose @ self.offset[i]
-            axes.append(pose[:, :3, :3] @ self.axis[i])
-            anchors.append(pose[:, :3, :3] @ self.anchor[i] + pose[:, :3, 3])
-            pose = pose @ self._motion(i, q[:, i])
-        pose = pose @ self.tip
-        position, axis, anchor = pose[:, :3, 3], torch.stack(axes, dim=2), torch.stack(anchors, dim=2)
-        slide = torch.tensor(self.is_slide)
-        lever = torch.linalg.cross(axis, position[:, :, None] - anchor, dim=1)
+        axis, anchor, pose = self._frames(q)
+        tip = pose[:, -1] @ self.tip
+        lever = torch.linalg.cross(axis, tip[:, None, :3, 3] - anchor)
+        slide = torch.tensor(self.is_slide)[:, None]
         linear, angular = torch.where(slide, axis, lever), torch.where(slide, torch.zeros_like(axis), axis)
-        return position, pose[:, :3, :3], torch.cat([linear, angular], dim=1)
+        return tip[:, :3, 3], tip[:, :3, :3], torch.cat([linear, angular], dim=2).transpose(1, 2)
+
+    def gravity_torque(self, q: Tensor, gravity: float = 9.81) -> Tensor:
+        """Joint torques that hold the chain against gravity along -z: dV/dq of V = sum m g z, ``(N, n)`` [N m]."""
+        axis, anchor, pose = self._frames(q)
+        com = (pose[:, :, :3, :3] @ self.com[:, :, None])[..., 0] + pose[:, :, :3, 3]
+        # what joint i moves is everything from body i on
+        mass = self.mass.flip(0).cumsum(0).flip(0)[:, None]
+        moment = (self.mass[:, None] * com).flip(1).cumsum(1).flip(1)
+        slide = torch.tensor(self.is_slide)[:, None]
+        lift = torch.where(slide, mass * axis, torch.linalg.cross(axis, moment - mass * anchor))
+        return gravity * lift[:, :, 2]
+
+    def _frames(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """World joint axes ``(N, n, 3)``, joint anchors ``(N, n, 3)`` [m] and body poses ``(N, n, 4, 4)``."""
+        frame = torch.eye(4, dtype=q.dtype).expand(len(q), 4, 4)
+        axes, anchors, poses = [], [], []
+        for i, travel in enumerate((q - self.reference).unbind(dim=1)):
+            frame = frame @ self.offset[i]
+            axes.append(frame[:, :3, :3] @ self.axis[i])
+            anchors.append(frame[:, :3, :3] @ self.anchor[i] + frame[:, :3, 3])
+            frame = frame @ self._motion(i, travel)
+            poses.append(frame)
+        return torch.stack(axes, dim=1), torch.stack(anchors, dim=1), torch.stack(poses, dim=1)
 
     def _motion(self, i: int, q: Tensor) -> Tensor:
         """Homogeneous transform of joint i, shape ``(N, 4, 4)``; rotation by Rodrigues' formula about the anchor."""
@@ -143,7 +136,7 @@ class SerialChain:
 
 
 def rotation_vector(rotation: Tensor) -> Tensor:
-    """Axis times angle of rotation matrices ``(N, 3, 3)``, shape ``(N, 3)`` [rad], for angles below pi."""
+    """Axis times angle of rotation matrices ``(N, 3, 3)``, shape ``(N, 3)`` [rad], angles up to and including pi."""
     skew = torch.stack(
         [
             rotation[:, 2, 1] - rotation[:, 1, 2],
@@ -157,7 +150,43 @@ def rotation_vector(rotation: Tensor) -> Tensor:
     angle = torch.atan2(sine, cosine)
     # angle / sin(angle) tends to 1 at zero, where the quotient would be 0 / 0
     factor = torch.where(sine > 1e-9, angle / sine.clamp(min=1e-9), torch.ones_like(sine))
-    return 0.5 * factor[:, None] * skew
+    vector = 0.5 * factor[:, None] * skew
+    near_half_turn = (sine < 1e-4) & (cosine < 0.0)
+    return torch.where(near_half_turn[:, None], angle[:, None] * _half_turn_axis(rotation, skew), vector)
+
+
+def _half_turn_axis(rotation: Tensor, skew: Tensor) -> Tensor:
+    """Unit axes ``(N, 3)`` u for angles a close to pi, from R + R' = 2 cos(a) I + 2 (1 - cos(a)) u u'."""
+    cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(dim=1) - 1.0)
+    outer = 0.5 * (rotation + rotation.transpose(1, 2)) - cosine[:, None, None] * torch.eye(3, dtype=rotation.dtype)
+    largest = outer.diagonal(dim1=1, dim2=2).argmax(dim=1)
+    axis = outer[torch.arange(len(outer)), :, largest]
+    axis = axis / axis.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return torch.where((axis * skew).sum(dim=1, keepdim=True) < 0.0, -axis, axis)
+
+
+def _bodies_to(model: Any, body: int) -> list[int]:
+    """The bodies from the world, left out, to `body`."""
+    path = []
+    while body != 0:
+        path.append(body)
+        body = int(model.body_parentid[body])
+    return path[::-1]
+
+
+def _only_joint(model: Any, body: int, site: str) -> int:
+    joint = int(model.body_jntadr[body])
+    if model.body_jntnum[body] > 1 or model.jnt_type[joint] not in (_HINGE, _SLIDE):
+        name = model.body(body).name
+        raise FermoError(f"body {name!r} on the way to site {site!r} needs exactly one hinge or slide")
+    return joint
+
+
+def _limit(model: Any, joints: list[int], side: int) -> Tensor:
+    """Lower (0) or upper (1) limits; the range of a joint without limits reads 0 in MuJoCo."""
+    limits = torch.tensor(model.jnt_range[joints, side])
+    free = torch.full_like(limits, math.inf if side else -math.inf)
+    return torch.where(torch.tensor(model.jnt_limited[joints], dtype=torch.bool), limits, free)
 
 
 def _carried(model: Any, body: int, path: set[int]) -> tuple[float, Tensor]:

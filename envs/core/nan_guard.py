@@ -28,8 +28,8 @@ class DivergedWorldWarning(UserWarning):
 def report(env: VectorEnv, ctrl: Tensor, worlds: list[int]) -> list[Path]:
     """Write a replayable folder for each world and warn once, naming them.
 
-    A dump holds ``model.mjb`` (with that world's parameters), ``state.safetensors`` (``state (nstate,)`` before the step
-    that failed and ``ctrl (nu,)`` that was applied) and ``dump.json``.
+    A dump holds ``model.mjb`` (with that world's parameters), ``state.safetensors`` (``state (nstate,)`` before the
+    step that failed and ``ctrl (nu,)`` that was applied) and ``dump.json``.
     """
     root = env.dump_folder or Path(tempfile.gettempdir()) / "fermo-dumps"
     root.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,9 @@ def load_dump(folder: Path) -> tuple[mujoco.MjModel, mujoco.MjData, dict]:
         model = mujoco.MjModel.from_binary_path(str(folder / "model.mjb"))
         rows = load_file(folder / "state.safetensors")
     except (OSError, ValueError) as error:
-        raise FermoError(f"{folder} is not a complete dump ({error}); it holds dump.json, model.mjb, state.safetensors") from error
+        raise FermoError(
+            f"{folder} is not a complete dump ({error}); it holds dump.json, model.mjb, state.safetensors"
+        ) from error
     data = mujoco.MjData(model)
     mujoco.mj_setState(model, data, rows["state"].numpy(), mujoco.mjtState.mjSTATE_INTEGRATION)
     data.ctrl[:] = rows["ctrl"].numpy()

@@ -122,8 +122,9 @@ class PlantSpec:
                     problems.append(f"{kind} {signal.name!r} has shape {other.shape}, the policy needs {signal.shape}")
                 elif other.unit != signal.unit:
                     problems.append(f"{kind} {signal.name!r} is in {other.unit}, the policy needs {signal.unit}")
-        ours_commands, theirs_commands = ({s.name for s in spec.commands} for spec in (self, plant))
-        problems += [f"command {name!r} is one the policy does not give" for name in sorted(theirs_commands - ours_commands)]
+        given = {signal.name for signal in self.commands}
+        wanted = {signal.name for signal in plant.commands}
+        problems += [f"command {name!r} is one the policy does not give" for name in sorted(wanted - given)]
         if not math.isclose(self.rate_hz, plant.rate_hz, rel_tol=1e-6):
             problems.append(f"the plant runs at {plant.rate_hz:g} Hz, the policy at {self.rate_hz:g} Hz")
         return problems

@@ -64,7 +64,8 @@ class SerialChain:
                 pending = torch.eye(4, dtype=torch.float64)
         if not joints:
             raise FermoError(f"site {site!r} does not move: there is no joint between it and the world")
-        carried = [_carried(model, int(model.jnt_bodyid[joint]), set(path)) for joint in joints]
+        links = [int(model.jnt_bodyid[joint]) for joint in joints]
+        carried = [_carried(model, link, links) for link in links]
         return cls(
             joint_names=tuple(model.joint(joint).name for joint in joints),
             qpos_index=tuple(int(model.jnt_qposadr[joint]) for joint in joints),
@@ -189,14 +190,14 @@ def _limit(model: Any, joints: list[int], side: int) -> Tensor:
     return torch.where(torch.tensor(model.jnt_limited[joints], dtype=torch.bool), limits, free)
 
 
-def _carried(model: Any, body: int, path: set[int]) -> tuple[float, Tensor]:
-    """Mass and centre, in `body`'s frame, of a body and of what hangs on it besides the chain, at the zero pose."""
+def _carried(model: Any, body: int, links: list[int]) -> tuple[float, Tensor]:
+    """Mass and centre, in `body`'s frame, of a body and of what hangs on it up to the next link, at the zero pose."""
     mass = float(model.body_mass[body])
     moment = mass * torch.tensor(model.body_ipos[body])
     for child in range(body + 1, model.nbody):
-        if model.body_parentid[child] == body and child not in path:
+        if model.body_parentid[child] == body and child not in links:
             pose = _pose(model.body_pos[child], model.body_quat[child])
-            child_mass, child_com = _carried(model, child, path)
+            child_mass, child_com = _carried(model, child, links)
             mass += child_mass
             moment = moment + child_mass * (pose[:3, :3] @ child_com + pose[:3, 3])
     return mass, moment / max(mass, 1e-12)
@@ -210,7 +211,8 @@ def _pose(position: Any, quaternion: Any) -> Tensor:
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
             [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
+        ],
+        dtype=torch.float64,
     )
-    pose[:3, 3] = torch.tensor([float(v) for v in position])
+    pose[:3, 3] = torch.tensor(position)
     return pose

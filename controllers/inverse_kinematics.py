@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,13 @@ class InverseKinematicsConfig:
     posture_gain: float = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.damping, self.orientation_weight, self.max_step) <= 0 or self.iterations < 1:
-            raise ValueError(f"damping, orientation_weight and max_step must be positive, iterations >= 1, got {self}")
+        for name in ("damping", "orientation_weight", "max_step"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+        if not 0 <= self.posture_gain <= 1:
+            raise ValueError(f"posture_gain must lie between 0 and 1, got {self.posture_gain}")
 
 
 class InverseKinematics:

@@ -29,14 +29,16 @@ class PickCubeExpertConfig:
         clearance: Gap between the fixed pad and the cube while the jaw is open [m].
         jaw_open: Jaw angle during the approach [rad].
         jaw_closed: Commanded jaw angle of the grasp; below the angle of contact, so that the jaw presses [rad].
-        jaw_contact: Jaw angles between which a closing jaw counts as holding the cube [rad].
-        jaw_empty: Jaw angles between which a closed jaw goes from empty to holding something [rad].
+        jaw_contact: Jaw angles between which a jaw goes from closed, on the cube or on nothing, to open [rad].
         close_range: Distances from the grasp between which the jaw goes from closed to open [m].
         held_sideways: Horizontal distances from the grasp between which a held cube counts as lost [m].
         held_above: Heights of the tool over the cube between which a held cube counts as lost [m].
         max_rise: Largest distance of the target's height from the tool's, either way [m].
         lift_height: Height of the tool at the end [m].
         lift_reach: Distances from the base axis between which the tool is lifted [m].
+        gain: Share of the way to the goal that the commanded angle leads the measured one; the rest of the smoothness.
+        jaw_gain: The same for the jaw; with `jaw_closed` it sets how hard a held cube is pressed.
+        yaw_gain: Share of the turn to the cube's face that one look aims at.
         max_lead: Largest distance of a goal angle from the measured one [rad].
         stiffness: Servo stiffness assumed when compensating gravity [N m/rad].
     """
@@ -47,16 +49,18 @@ class PickCubeExpertConfig:
     pad_offset: float = 0.0064
     clearance: float = 0.008
     jaw_open: float = 0.95
-    jaw_closed: float = 0.15
-    jaw_contact: tuple[float, float] = (0.28, 0.34)
-    jaw_empty: tuple[float, float] = (0.17, 0.20)
-    close_range: tuple[float, float] = (0.008, 0.016)
+    jaw_closed: float = -0.10
+    jaw_contact: tuple[float, float] = (0.28, 0.50)
+    close_range: tuple[float, float] = (0.006, 0.022)
     held_sideways: tuple[float, float] = (0.045, 0.065)
     held_above: tuple[float, float] = (0.06, 0.08)
     max_rise: float = 0.02
     lift_height: float = 0.10
     lift_reach: tuple[float, float] = (0.17, 0.22)
-    max_lead: float = 0.08
+    gain: float = 0.5
+    jaw_gain: float = 0.3
+    yaw_gain: float = 0.6
+    max_lead: float = 0.12
     stiffness: float = 17.8
 
 
@@ -84,9 +88,8 @@ class PickCubeExpert:
         arm, jaw = q[:, :5], q[:, 5]
         tool, tool_rotation, _ = self.chain.forward(arm)
 
-        # Of the cube's four equal yaws take the one nearest the jaw's own, so that noise cannot flip the choice back.
         jaw_yaw = torch.atan2(tool_rotation[:, 1, 2], tool_rotation[:, 0, 2])
-        rotation = _top_down(jaw_yaw + _quarter_turn_offset(heading, jaw_yaw))
+        rotation = _top_down(jaw_yaw + c.yaw_gain * _turn_to_face(heading, jaw_yaw))
         openness = ((jaw - c.jaw_contact[0]) / (c.jaw_open - c.jaw_contact[0])).clamp(0.0, 1.0)
         reach = c.pad_offset + CUBE_HALF_SIZE + c.clearance * openness
         grasp = cube - reach[:, None] * rotation[:, :, 2]
@@ -94,14 +97,16 @@ class PickCubeExpert:
 
         off = tool - grasp
         sideways, above = off[:, :2].norm(dim=1), tool[:, 2] - cube[:, 2]
-        holding = _ramp(jaw, *c.jaw_empty) * (1.0 - _ramp(jaw, *c.jaw_contact))
-        at_grasp = 1.0 - _ramp(off.norm(dim=1), *c.close_range)
-        # A held cube is seen late, so while holding the tool may run a little ahead of it.
+        closed = 1.0 - _ramp(jaw, *c.jaw_contact)
+        # A jaw that has begun to close goes on closing where an open one would not yet begin.
+        at_grasp = 1.0 - _ramp(off.norm(dim=1), *((2.0 - openness) * limit for limit in c.close_range))
+        # A held cube is seen late, so a closed jaw may run a little ahead of it.
         at_held = 1.0 - torch.maximum(_ramp(sideways, *c.held_sideways), _ramp(above, *c.held_above))
-        near = torch.lerp(at_grasp, torch.maximum(at_grasp, at_held), holding)
-        lift = holding * near
+        near = torch.lerp(at_grasp, torch.maximum(at_grasp, at_held), closed)
+        # A closed jaw rises whether it holds the cube or not; if not, the cube falls behind and the jaw opens.
+        lift = closed**2
 
-        misaligned = (tool_rotation[:, :, 2] - rotation[:, :, 2]).norm(dim=1)
+        misaligned = (tool_rotation[:, :, 2] - rotation[:, :, 2]).norm(dim=1) / c.yaw_gain
         approach = CUBE_HALF_SIZE + c.hover * _ramp(sideways + c.yaw_weight * misaligned, *c.funnel)
         height = torch.lerp(approach, torch.full_like(jaw, c.lift_height), lift)
         height = tool[:, 2] + (height - tool[:, 2]).clamp(-c.max_rise, c.max_rise)
@@ -110,9 +115,9 @@ class PickCubeExpert:
         target = torch.cat([torch.lerp(grasp[:, :2], carried, lift[:, None]), height[:, None]], dim=1)
         goal = self.ik.solve(target, rotation, arm)
         sag = self.chain.gravity_torque(arm) / c.stiffness
-        command = arm + (goal - arm).clamp(-c.max_lead, c.max_lead) + sag
+        command = arm + (c.gain * (goal - arm)).clamp(-c.max_lead, c.max_lead) + sag
         jaw_goal = torch.lerp(torch.full_like(jaw, c.jaw_open), torch.full_like(jaw, c.jaw_closed), near)
-        jaw_command = jaw + (jaw_goal - jaw).clamp(-2.0 * c.max_lead, 2.0 * c.max_lead)
+        jaw_command = jaw + (c.jaw_gain * (jaw_goal - jaw)).clamp(-2.0 * c.max_lead, 2.0 * c.max_lead)
         return torch.cat([command, jaw_command[:, None]], dim=1)
 
 
@@ -121,10 +126,14 @@ def _ramp(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     return ((x - low) / (high - low)).clamp(0.0, 1.0)
 
 
-def _quarter_turn_offset(heading: Tensor, yaw: Tensor) -> Tensor:
-    """From `yaw` to the nearest of the cube's four equal yaws, in [-45, 45] degrees, shape ``(N,)`` [rad]."""
+def _turn_to_face(heading: Tensor, yaw: Tensor) -> Tensor:
+    """How far to turn from `yaw` towards the nearest of the cube's four equal yaws, shape ``(N,)`` [rad].
+
+    With d the angle to it, sin(4 d) / 4 equals d to third order, and unlike d does not jump where two of the four are
+    equally near: there it vanishes and any small turn grows.
+    """
     c, s = torch.cos(4 * yaw), torch.sin(4 * yaw)
-    return torch.atan2(heading[:, 1] * c - heading[:, 0] * s, heading[:, 0] * c + heading[:, 1] * s) / 4.0
+    return (heading[:, 1] * c - heading[:, 0] * s) / 4.0
 
 
 def _top_down(yaw: Tensor) -> Tensor:

@@ -105,8 +105,9 @@ class PlantSpec:
     def mismatches(self, plant: PlantSpec) -> list[str]:
         """Why a policy trained on this spec cannot run on `plant`; empty when it can.
 
-        Every signal named here must exist there with the same shape and unit, the bounds of the commands and the rate
-        must agree. The plant may offer more observations.
+        Every signal named here must exist there with the same shape and unit, and the plant may want no further
+        command. The rates must agree. The plant may offer more observations, and its bounds may differ: they are kept
+        by its safety limits.
         """
         problems = []
         for kind, ours, theirs in (

@@ -101,8 +101,8 @@ mujoco.mj_fullM(m=model, d=data, dst=named)
 functions = mujoco.mj_fullM, mujoco.mjtJoint.__eq__
 mujoco_compat.install()
 print(json.dumps({
-    "equal": bool(bool(HINGE == np.int32(3)) and not bool(HINGE != np.int32(3)) and np.int64(3) == HINGE),
-    "different": bool(bool(HINGE != np.int32(2)) and not bool(HINGE == np.int32(2))),
+    "equal": bool(HINGE == np.int32(3) and not (HINGE != np.int32(3)) and np.int64(3) == HINGE),
+    "different": bool(HINGE != np.int32(2) and not (HINGE == np.int32(2))),
     "member": bool(model.jnt_type[1] in (HINGE, SLIDE) and model.jnt_type[0] not in (SLIDE,)),
     "others": bool(HINGE == 3 and HINGE != SLIDE and HINGE != "hinge" and HINGE is not None and HINGE != 3.5),
     "hash": bool(len({HINGE, SLIDE, mujoco.mjtJoint(3)}) == 2),

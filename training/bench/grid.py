@@ -1,0 +1,117 @@
+"""The robustness grid: one perturbation after another, every severity of one in a single batched rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from tqdm import tqdm
+
+from fermo.envs.core.task import Task
+from fermo.envs.perturbations.base import Perturbation
+from fermo.envs.perturbations.registry import make_perturbation, perturbation_class
+from fermo.policies.behavior_cloning import BehaviorCloningPolicy
+from fermo.training.bench.evaluate import TEST_SEED, evaluate
+from fermo.training.report.schema import Curve, Robustness, Series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One perturbation and the severities it is tried at.
+
+    Attributes:
+        kind: Registered name.
+        title: For people.
+        sentence: What is done to the plant, in plain words.
+        severities: Increasing, in the perturbation's unit; the nominal one among them.
+        companion: Registered perturbation that is random noise of equal norm, shown beside it.
+        normalised: Whether severities are in units of the policy's own observation normaliser.
+    """
+
+    kind: str
+    title: str
+    sentence: str
+    severities: tuple[float, ...]
+    companion: str | None = None
+    normalised: bool = False
+
+
+PICK_CUBE_GRID: tuple[Axis, ...] = (
+    Axis(kind="cube_mass", title="Cube mass", severities=(0.02, 0.06, 0.12, 0.24, 0.48),
+         sentence="The cube is heavier than the 20 g it had in every demonstration."),
+    Axis(kind="friction", title="Friction", severities=(0.1, 0.2, 0.35, 0.6, 1.0),
+         sentence="Every surface is more slippery: the sliding friction is multiplied by this factor."),
+    Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
+         sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.05, 0.1, 0.2, 0.4), normalised=True,
+         companion="observation_sign_noise",
+         sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training data."),
+    Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
+         sentence="The policy sees the world as it was this long ago, on top of the tracker's own latency."),
+    Axis(kind="action_delay", title="Action delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
+         sentence="Commands reach the servos this late."),
+    Axis(kind="push", title="Pushes", severities=(0.0, 4.0, 8.0, 16.0, 32.0),
+         sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.05, 0.1, 0.2, 0.4), normalised=True,
+         companion="observation_sign_noise",
+         sentence="At every step an adversary who knows the policy shifts each observation by at most this many standard "
+                  "deviations of the training data, along ten steps of the policy's own gradient."),
+)  # fmt: skip
+"""What `fermo demo` and `fermo bench` try on PickCube; `docs` says how the severities of noise and attack were set."""
+
+
+def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy]], axes: tuple[Axis, ...], *,
+             worlds: int, seed: int = TEST_SEED) -> Robustness:  # fmt: skip
+    """Success of every policy at every severity of every axis.
+
+    Args:
+        task: What to do.
+        policies: Key to label and policy.
+        axes: What to try.
+        worlds: Episodes a cell; every policy meets the same starts.
+        seed: Of the starts and of everything random.
+    """
+    jobs = sum(len(policies) * (2 if axis.companion else 1) for axis in axes)
+    curves = []
+    with tqdm(total=jobs, desc="perturbation grid", leave=False) as bar:
+        for axis in axes:
+            series = []
+            for key, (label, policy) in policies.items():
+                for kind in (axis.kind, axis.companion):
+                    if kind is not None:
+                        series.append(_series(task, key, label, policy, axis, kind, worlds, seed))
+                        bar.update()
+            curves.append(
+                Curve(kind=axis.kind, title=axis.title, unit=perturbation_class(axis.kind).unit, sentence=axis.sentence,
+                      severities=axis.severities, series=tuple(series))
+            )  # fmt: skip
+    return Robustness(curves=tuple(curves))
+
+
+def _series(task: Task, key: str, label: str, policy: BehaviorCloningPolicy, axis: Axis, kind: str, worlds: int,
+            seed: int) -> Series:  # fmt: skip
+    severity = torch.tensor(axis.severities, dtype=torch.float64).repeat_interleave(worlds)
+    act, perturbation = policy.select_action, _perturbation(kind, severity, policy, axis)
+    success = evaluate(task, act, episodes=len(severity), seed=seed, perturbations=(perturbation,)).success
+    counts = success.reshape(len(axis.severities), worlds).sum(dim=1).tolist()
+    return Series(policy=key, label=label, successes=tuple(int(n) for n in counts),
+                  trials=(worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
+
+
+def _perturbation(kind: str, severity: torch.Tensor, policy: BehaviorCloningPolicy, axis: Axis) -> Perturbation:
+    options: dict[str, object] = {}
+    if axis.normalised:
+        options["scale"] = policy.observation_normalizer.std
+    if kind == "gradient_attack":
+        options |= {"policy_map": policy.select_action, "action_scale": policy.action_normalizer.std}
+    return make_perturbation(kind, severity, **options)
+
+
+def smaller(axes: tuple[Axis, ...], severities: int, kinds: Callable[[Axis], bool] = lambda _: True) -> tuple[Axis, ...]:
+    """The same axes with only the outermost severities, for a quick look."""
+    def pick(values: tuple[float, ...]) -> tuple[float, ...]:
+        step = max(1, (len(values) - 1) // (severities - 1))
+        return values[::step]
+
+    return tuple(replace(axis, severities=pick(axis.severities)) for axis in axes if kinds(axis))

@@ -1,0 +1,48 @@
+"""From a dataset on disk to a checkpoint folder, resumable: what `fermo train`, the demo and reproductions share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fermo.policies.base import Policy
+from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
+from fermo.policies.registry import make_policy
+from fermo.training.data.reader import Dataset
+from fermo.training.loops.bc import TrainingInterrupted, train_bc
+from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.state import FILE_NAME
+
+
+def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: BcConfig) -> Policy:
+    """Train a policy on every frame of a dataset and leave it in ``folder/checkpoint``.
+
+    Frames of failed episodes count too: what is recorded is always the expert's own answer to what it saw, and failures
+    are where recoveries are learned.
+
+    Args:
+        data: Dataset folder.
+        folder: Gets the loop's state, its metrics and the checkpoint; whatever is there already is continued.
+        task: Name noted in the checkpoint.
+        family: Policy family.
+        policy: The family's config.
+        loop: The loop's config.
+
+    Raises:
+        KeyboardInterrupt: Training was interrupted; its state is saved.
+    """
+    checkpoint = folder / "checkpoint"
+    if not checkpoint.is_dir():
+        dataset = Dataset.open(data)
+        made = make_policy(family, dataset.spec, policy)
+        try:
+            train_bc(
+                made, torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions), config=loop,
+                folder=folder, resume=(folder / FILE_NAME).is_file(),
+            )  # fmt: skip
+        except TrainingInterrupted as stopped:
+            raise KeyboardInterrupt(str(stopped)) from stopped
+        save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data)})
+    return load_checkpoint(checkpoint)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fermo.envs.perturbations.base import Perturbation
-from fermo.envs.perturbations.delay_line import DelayLine
+from fermo.envs.perturbations.delay_line import DelayPerturbation
 from fermo.envs.perturbations.scaled import ScaledPerturbation
 from fermo.errors import FermoError
 
@@ -29,7 +29,7 @@ class ActionNoise(ScaledPerturbation):
         return action + self.channel_amplitude(action) * noise
 
 
-class ActionDelay(Perturbation):
+class ActionDelay(DelayPerturbation):
     """Commands arrive this late; until the first one does, the actuators hold it already.
 
     A command is held for a control step, so a delay of a fraction of a step acts as the mean of the two commands that
@@ -37,19 +37,10 @@ class ActionDelay(Perturbation):
     """
 
     name = "action_delay"
-    unit = "s"
-    nominal = 0.0
-    low = 0.0
-    high = 1.0
-
-    def attach(self, env: VectorEnv) -> None:
-        """See `Perturbation.attach`."""
-        super().attach(env)
-        self._line = DelayLine(math.ceil(self.high / env.task.control_dt))
 
     def action(self, env: VectorEnv, action: Tensor) -> Tensor:
         """See `Perturbation.action`."""
-        return self._line.delayed(action, env.steps, self.severity / env.task.control_dt)
+        return self.late(env, action)
 
 
 class ActionSaturation(Perturbation):

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+from fermo.envs.perturbations.base import Perturbation
+
+if TYPE_CHECKING:
+    from fermo.envs.core.vector_env import VectorEnv
 
 
 class DelayLine:
@@ -42,3 +50,21 @@ class DelayLine:
         newer = self._ring[worlds, (steps - whole) % self._depth]
         older = self._ring[worlds, (steps - whole - 1).clamp(min=0) % self._depth]
         return torch.lerp(newer, older, fraction)
+
+
+class DelayPerturbation(Perturbation):
+    """Base of what arrives late; the severity is the delay."""
+
+    unit = "s"
+    nominal = 0.0
+    low = 0.0
+    high = 1.0
+
+    def attach(self, env: VectorEnv) -> None:
+        """See `Perturbation.attach`."""
+        super().attach(env)
+        self._line = DelayLine(math.ceil(self.high / env.task.control_dt))
+
+    def late(self, env: VectorEnv, sample: Tensor) -> Tensor:
+        """What was `sample` ``(N, size)`` a severity ago."""
+        return self._line.delayed(sample, env.steps, self.severity / env.task.control_dt)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fermo.envs.perturbations.base import Perturbation
-from fermo.envs.perturbations.delay_line import DelayLine
+from fermo.envs.perturbations.delay_line import DelayPerturbation
 from fermo.envs.perturbations.scaled import ScaledPerturbation
 
 if TYPE_CHECKING:
@@ -51,23 +50,14 @@ def _random_signs(env: VectorEnv, use: str, like: Tensor, step: Tensor | int) ->
     return torch.where(env.random.uniform(use, like.shape[1:], step=step) < 0.5, -1.0, 1.0).to(like.dtype)
 
 
-class ObservationDelay(Perturbation):
+class ObservationDelay(DelayPerturbation):
     """The policy sees the world as it was this long ago; delays between control steps are interpolated linearly."""
 
     name = "observation_delay"
-    unit = "s"
-    nominal = 0.0
-    low = 0.0
-    high = 1.0
-
-    def attach(self, env: VectorEnv) -> None:
-        """See `Perturbation.attach`."""
-        super().attach(env)
-        self._line = DelayLine(math.ceil(self.high / env.task.control_dt))
 
     def observation(self, env: VectorEnv, obs: Tensor) -> Tensor:
         """See `Perturbation.observation`."""
-        return self._line.delayed(obs, env.steps, self.severity / env.task.control_dt)
+        return self.late(env, obs)
 
 
 class ObservationDropout(Perturbation):

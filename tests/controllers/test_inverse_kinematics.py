@@ -1,6 +1,7 @@
 """Damped least squares: what it reaches, what it never exceeds, and mink as a second opinion."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,21 +35,17 @@ def near(q: torch.Tensor, spread: float, seed: int = 0) -> torch.Tensor:
     return q + spread * torch.randn(q.shape, generator=torch.Generator().manual_seed(seed), dtype=q.dtype)
 
 
-def test_reachable_poses_are_reached(redundant: SerialChain) -> None:
-    truth = near(REST.expand(64, 7), 0.3)
-    position, rotation, _ = redundant.forward(truth)
-    ik = InverseKinematics(redundant, REST, InverseKinematicsConfig(iterations=200, damping=0.005, posture_gain=0.0))
-    distance, angle = pose_error(redundant, ik.solve(position, rotation, near(truth, 0.4, seed=1)), position, rotation)
-    assert distance.max() < 1e-4
-    assert angle.max() < 1e-3
+HOME = torch.tensor(HOME_QPOS[:5], dtype=torch.float64)
 
 
-def test_five_joints_reach_every_pose_they_can_hold(so101: SerialChain) -> None:
-    home = torch.tensor(HOME_QPOS[:5], dtype=torch.float64)
-    truth = near(home.expand(64, 5), 0.2).clamp(so101.low, so101.high)
-    position, rotation, _ = so101.forward(truth)
-    ik = InverseKinematics(so101, home, InverseKinematicsConfig(iterations=200, damping=0.005, posture_gain=0.0))
-    distance, angle = pose_error(so101, ik.solve(position, rotation, near(truth, 0.2, seed=1)), position, rotation)
+@pytest.mark.parametrize(("arm", "rest", "spread"), [("redundant", REST, 0.3), ("so101", HOME, 0.2)])
+def test_poses_that_the_arm_can_hold_are_reached(arm: str, rest: torch.Tensor, spread: float, request) -> None:
+    """With an axis to spare, and with one too few for any pose."""
+    chain: SerialChain = request.getfixturevalue(arm)
+    truth = near(rest.expand(64, -1), spread).clamp(chain.low, chain.high)
+    position, rotation, _ = chain.forward(truth)
+    ik = InverseKinematics(chain, rest, InverseKinematicsConfig(iterations=200, damping=0.005, posture_gain=0.0))
+    distance, angle = pose_error(chain, ik.solve(position, rotation, near(truth, 0.3, seed=1)), position, rotation)
     assert distance.max() < 1e-4
     assert angle.max() < 1e-3
 
@@ -117,7 +114,7 @@ def test_a_batch_is_its_worlds_one_by_one(redundant: SerialChain) -> None:
     ("field", "value"),
     [("damping", 0.0), ("max_step", -1.0), ("orientation_weight", math.nan), ("iterations", 0), ("posture_gain", 1.5)],
 )
-def test_refused_configurations(field: str, value: float) -> None:
+def test_refused_configurations(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{field} must .*, got {value}"):
         InverseKinematicsConfig(**{field: value})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -111,29 +112,26 @@ class SerialChain:
 
     def _frames(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """World joint axes ``(N, n, 3)``, joint anchors ``(N, n, 3)`` [m] and body poses ``(N, n, 4, 4)``."""
-        frame = torch.eye(4, dtype=q.dtype).expand(len(q), 4, 4)
-        axes, anchors, poses = [], [], []
-        for i, travel in enumerate((q - self.reference).unbind(dim=1)):
-            frame = frame @ self.offset[i]
-            axes.append(frame[:, :3, :3] @ self.axis[i])
-            anchors.append(frame[:, :3, :3] @ self.anchor[i] + frame[:, :3, 3])
-            frame = frame @ self._motion(i, travel)
-            poses.append(frame)
-        return torch.stack(axes, dim=1), torch.stack(anchors, dim=1), torch.stack(poses, dim=1)
+        links = (self.offset @ self._motion(q - self.reference)).unbind(dim=1)
+        pose = torch.stack(list(accumulate(links, torch.matmul)), dim=1)
+        # a hinge moves neither its axis nor its anchor, and of a slide only the axis counts
+        axis = (pose[:, :, :3, :3] @ self.axis[:, :, None])[..., 0]
+        anchor = (pose[:, :, :3, :3] @ self.anchor[:, :, None])[..., 0] + pose[:, :, :3, 3]
+        return axis, anchor, pose
 
-    def _motion(self, i: int, q: Tensor) -> Tensor:
-        """Homogeneous transform of joint i, shape ``(N, 4, 4)``; rotation by Rodrigues' formula about the anchor."""
-        motion = torch.eye(4, dtype=q.dtype).repeat(len(q), 1, 1)
-        if self.is_slide[i]:
-            motion[:, :3, 3] = q[:, None] * self.axis[i]
-            return motion
-        x, y, z = self.axis[i].tolist()
-        k = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=q.dtype)
-        sin, cos = torch.sin(q)[:, None, None], torch.cos(q)[:, None, None]
-        rotation = torch.eye(3, dtype=q.dtype) + sin * k + (1.0 - cos) * (k @ k)
-        motion[:, :3, :3] = rotation
-        motion[:, :3, 3] = self.anchor[i] - rotation @ self.anchor[i]
-        return motion
+    def _motion(self, travel: Tensor) -> Tensor:
+        """Homogeneous transforms of the joints, ``(N, n, 4, 4)``; rotation by Rodrigues' formula about the anchor."""
+        slide = torch.tensor(self.is_slide)
+        angle, shift = torch.where(slide, 0.0, travel), torch.where(slide, travel, 0.0)
+        x, y, z = self.axis.unbind(dim=1)
+        zero = torch.zeros_like(x)
+        k = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
+        sin, cos = torch.sin(angle)[:, :, None, None], torch.cos(angle)[:, :, None, None]
+        rotation = torch.eye(3, dtype=travel.dtype) + sin * k + (1.0 - cos) * (k @ k)
+        moved_anchor = (rotation @ self.anchor[:, :, None])[..., 0]
+        translation = self.anchor - moved_anchor + shift[:, :, None] * self.axis
+        bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=travel.dtype).expand(*travel.shape, 1, 4)
+        return torch.cat([torch.cat([rotation, translation[..., None]], dim=3), bottom], dim=2)
 
 
 def rotation_vector(rotation: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class InverseKinematicsConfig:
         orientation_weight: Metres that one radian of orientation error counts as [m/rad].
         iterations: Gauss-Newton steps per call.
         max_step: Largest change of a joint per iteration [rad].
+        max_travel: Largest change of a joint per call [rad]: its velocity limit times the period of the calls.
         posture_gain: Fraction of the null-space posture error removed per iteration.
     """
 
@@ -27,12 +28,15 @@ class InverseKinematicsConfig:
     orientation_weight: float = 0.1
     iterations: int = 15
     max_step: float = 0.3
+    max_travel: float = math.inf
     posture_gain: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("damping", "orientation_weight", "max_step"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if not self.max_travel > 0:
+            raise ValueError(f"max_travel must be positive, got {self.max_travel}")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if not 0 <= self.posture_gain <= 1:
@@ -44,7 +48,8 @@ class InverseKinematics:
 
     Each iteration solves  dq = J^T (J J^T + lambda^2 I)^-1 e + (I - J^+ J) k (q_rest - q)  (Nakamura and Hanafusa,
     1986; Wampler, 1986) with position and orientation errors e in the world frame, clips dq and clamps q to the joint
-    limits.
+    and velocity limits. J^+ is the damped inverse, so that a posture that pulls across the task space leaves a residual
+    error of the order of lambda^2 k |q_rest - q| / |J|.
     """
 
     def __init__(self, chain: SerialChain, rest: Tensor, config: InverseKinematicsConfig | None = None) -> None:
@@ -60,8 +65,10 @@ class InverseKinematics:
             q0: Where to start, shape ``(N, n)``.
         """
         q = q0.clamp(self.chain.low, self.chain.high)
+        low = torch.maximum(self.chain.low, q - self.config.max_travel)
+        high = torch.minimum(self.chain.high, q + self.config.max_travel)
         for _ in range(self.config.iterations):
-            q = (q + self.step(position, rotation, q)).clamp(self.chain.low, self.chain.high)
+            q = (q + self.step(position, rotation, q)).clamp(low, high)
         return q
 
     def step(self, position: Tensor, rotation: Tensor, q: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Signal:
                 f"but {len(self.low)} lower and {len(self.high)} upper bounds"
             )
         for low, high in zip(self.low, self.high, strict=True):
-            if math.isnan(low) or math.isnan(high) or low > high:
+            if not low <= high or low == math.inf or high == -math.inf:  # NaN compares false
                 raise ValueError(f"signal {self.name!r} has an empty bound [{low}, {high}] {self.unit}")
 
     @property

@@ -26,6 +26,7 @@ CUBE_MASS = 0.02
 CAMERA_POSITION = (0.45, -0.30, 0.40)
 """Where the tracking camera stands [m]; the occlusion model and the rendered camera share it."""
 
+_FLOOR, _CUBE = 1, 2  # collision bits
 _JAW_PADS = ("fixed_jaw_pad", "moving_jaw_pad")
 _PAD_FRICTION = (1.0, 0.005, 0.0001)
 
@@ -46,7 +47,7 @@ def so101_scene(*, with_cube: bool = True, timestep: float = 0.005) -> mujoco.Mj
     # A pyramidal cone lets a held cube creep out of the jaw within seconds.
     spec.option.cone, spec.option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10.0
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 640, 480
-    _collide_with_world_only(spec)
+    _choose_contacts(spec)
     _add_surroundings(spec)
     if with_cube:
         _add_cube(spec)
@@ -54,19 +55,24 @@ def so101_scene(*, with_cube: bool = True, timestep: float = 0.005) -> mujoco.Mj
     return spec
 
 
-def _collide_with_world_only(spec: mujoco.MjSpec) -> None:
+def _choose_contacts(spec: mujoco.MjSpec) -> None:
+    """The cube meets pads and floor, the links meet the floor, and no part of the robot meets another.
+
+    The convex hulls of the jaw meshes fill the space between the jaws, so a cube must not meet them.
+    """
     for geom in spec.geoms:
-        is_pad = geom.name in _JAW_PADS
-        if is_pad:
+        if geom.name in _JAW_PADS:
             geom.condim, geom.friction = 4, _PAD_FRICTION
-        if is_pad or geom.classname.name == "collision":
-            geom.contype, geom.conaffinity = 0, 1
+            geom.contype, geom.conaffinity = 0, _CUBE | _FLOOR
+        elif geom.classname.name == "collision":
+            geom.contype, geom.conaffinity = 0, _FLOOR
 
 
 def _add_surroundings(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
     _add_floor_pattern(spec)
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1.0, 1.0, 0.01], material="floor")
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1.0, 1.0, 0.01], material="floor",
+                   contype=_FLOOR, conaffinity=0)  # fmt: skip
     world.add_light(name="sun", pos=[0.3, -0.5, 1.5], dir=[0.0, 0.3, -1.0], castshadow=False)
     look = [target - eye for target, eye in zip((0.16, 0.0, 0.06), CAMERA_POSITION, strict=True)]
     world.add_camera(name="front", pos=list(CAMERA_POSITION), quat=_look_along(look), fovy=48.0)
@@ -92,6 +98,8 @@ def _add_cube(spec: mujoco.MjSpec) -> None:
         size=[CUBE_HALF_SIZE] * 3,
         mass=CUBE_MASS,
         condim=4,
+        contype=_CUBE,
+        conaffinity=_FLOOR,
         friction=_PAD_FRICTION,
         rgba=[0.85, 0.25, 0.20, 1.0],
     )

@@ -11,12 +11,12 @@ _PICK_CUBE = {"hidden": (128, 128, 128), "action_base": "joint_position"}
 
 _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): _PICK_CUBE,
-    ("fermo/SO101-PickCube-v0", "lipschitz_bc"): _PICK_CUBE | {"gamma": 7.0},
+    ("fermo/SO101-PickCube-v0", "lipschitz_bc"): _PICK_CUBE | {"gamma": 10.0},
 }
 
 _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): {"steps": 5_000, "lr": 2e-3, "ema_decay": 0.999},
-    ("fermo/SO101-PickCube-v0", "lipschitz_bc"): {"steps": 5_000, "lr": 5e-3, "ema_decay": 0.999},
+    ("fermo/SO101-PickCube-v0", "lipschitz_bc"): {"steps": 6_000, "lr": 1e-2, "ema_decay": 0.999},
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,16 +44,17 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
          sentence="Every surface is more slippery: the sliding friction is multiplied by this factor."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
-    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.05, 0.1, 0.2, 0.4), normalised=True,
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.075, 0.1), normalised=True,
          companion="observation_sign_noise",
-         sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training data."),
+         sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training "
+                  "data."),
     Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
          sentence="The policy sees the world as it was this long ago, on top of the tracker's own latency."),
     Axis(kind="action_delay", title="Action delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
          sentence="Commands reach the servos this late."),
     Axis(kind="push", title="Pushes", severities=(0.0, 4.0, 8.0, 16.0, 32.0),
          sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
-    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.05, 0.1, 0.2, 0.4), normalised=True,
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.07), normalised=True,
          companion="observation_sign_noise",
          sentence="At every step an adversary who knows the policy shifts each observation by at most this many standard "
                   "deviations of the training data, along ten steps of the policy's own gradient."),
@@ -108,10 +109,6 @@ def _perturbation(kind: str, severity: torch.Tensor, policy: BehaviorCloningPoli
     return make_perturbation(kind, severity, **options)
 
 
-def smaller(axes: tuple[Axis, ...], severities: int, kinds: Callable[[Axis], bool] = lambda _: True) -> tuple[Axis, ...]:
+def outermost(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """The same axes with only the outermost severities, for a quick look."""
-    def pick(values: tuple[float, ...]) -> tuple[float, ...]:
-        step = max(1, (len(values) - 1) // (severities - 1))
-        return values[::step]
-
-    return tuple(replace(axis, severities=pick(axis.severities)) for axis in axes if kinds(axis))
+    return tuple(replace(axis, severities=(axis.severities[0], axis.severities[-1])) for axis in axes)

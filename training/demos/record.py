@@ -36,7 +36,7 @@ class Disturbance:
     period: float = 1.2
 
     def __post_init__(self) -> None:
-        if min(self.std) < 0 or self.time_constant <= 0 or self.period <= 0 or not 0 <= self.on_fraction <= 1:
+        if not min(self.std) >= 0 or self.time_constant <= 0 or self.period <= 0 or not 0 <= self.on_fraction <= 1:
             raise ValueError(f"a disturbance needs std >= 0, positive times and 0 <= on_fraction <= 1, got {self}")
 
 
@@ -89,7 +89,7 @@ class _Noise:
     def __init__(self, env: VectorEnv, disturbance: Disturbance) -> None:
         self.env, self.disturbance = env, disturbance
         self.value = torch.zeros(env.num_envs, len(disturbance.std), dtype=torch.float64)
-        self.on = torch.zeros(env.num_envs, dtype=torch.bool)
+        self.on = env.random.uniform("disturbance start") < disturbance.on_fraction
 
     def __call__(self) -> Tensor:
         d, dt, random = self.disturbance, self.env.task.control_dt, self.env.random

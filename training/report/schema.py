@@ -230,20 +230,11 @@ class Deployment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One thing the training simulator and the twin do differently."""
-
-    quantity: str
-    simulator: str
-    twin: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Differences:
-    """Every known difference between simulator and twin."""
+    """Every known difference between the training simulator and the twin, a sentence each."""
 
     file: ClassVar[str] = "results/differences.json"
-    rows: tuple[Difference, ...]
+    rows: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

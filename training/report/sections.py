@@ -136,10 +136,9 @@ def videos(simulation: bytes, twin: bytes) -> str:
 
 def differences(record: schema.Differences) -> str:
     """What the twin does that the training simulator does not."""
-    rows = [[escape(row.quantity), escape(row.simulator), escape(row.twin)] for row in record.rows]
     words = "The twin is not the simulator the policy was trained in. These are the differences we know of."
-    table = _table(["", "Simulator", "Twin"], rows)
-    return _section("What differs between simulator and twin", f"<p>{words}</p>{table}")
+    rows = "".join(f"<li>{escape(row)}</li>" for row in record.rows)
+    return _section("What differs between simulator and twin", f"<p>{words}</p><ul>{rows}</ul>")
 
 
 def training(record: schema.Training, colours: Colours) -> str:

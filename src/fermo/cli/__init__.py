@@ -13,6 +13,7 @@ from importlib import import_module
 from fermo.errors import FermoError, unknown_name
 
 COMMANDS: dict[str, str] = {
+    "demo": "the whole job: demonstrations, policies, robustness report, robot twin",
     "assets": "list, fetch or add the robots and objects that other packages ship",
     "tasks": "list tasks, their signals and units; --perturbations lists what can go wrong",
     "record": "record demonstrations of a scripted expert",

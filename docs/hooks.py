@@ -56,6 +56,7 @@ def commands() -> str:
 
 def reproductions() -> str:
     """The rows of every reproduction, from the JSON in ``reproductions/``."""
+    import fermo.cli.reproductions  # noqa: F401  registers them
     from fermo.training.reproduce.registry import REPRODUCTIONS
     from fermo.training.reproduce.table import markdown_table
 

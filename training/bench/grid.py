@@ -61,6 +61,9 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
 )  # fmt: skip
 """What `fermo demo` and `fermo bench` try on PickCube; `docs` says how the severities of noise and attack were set."""
 
+GRIDS = {"fermo/SO101-PickCube-v0": PICK_CUBE_GRID}
+"""By task."""
+
 
 def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy]], axes: tuple[Axis, ...], *,
              worlds: int, seed: int = TEST_SEED) -> Robustness:  # fmt: skip

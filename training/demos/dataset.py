@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from fermo.envs.core.task import Task
-from fermo.envs.registry import task_id
-from fermo.errors import unknown_name
 from fermo.training.data.writer import DatasetWriter
+from fermo.training.demos.experts import INSTRUCTIONS
 from fermo.training.demos.record import Disturbance, record_episodes
 
 
@@ -21,13 +20,11 @@ class Demonstrator:
     """How a task is demonstrated.
 
     Attributes:
-        instruction: What is done, in plain words.
         make: Builds the task (from keyword overrides of its config) and its expert.
         disturbance: What disturbs the recoveries.
         recovery_starts: Config overrides of the task in which recoveries are recorded: wider starts.
     """
 
-    instruction: str
     make: Callable[..., tuple[Task, Callable[[Tensor], Tensor]]]
     disturbance: Disturbance
     recovery_starts: dict[str, Any]
@@ -43,7 +40,6 @@ def _pick_cube(**overrides: Any) -> tuple[Task, Callable[[Tensor], Tensor]]:
 
 DEMONSTRATORS: dict[str, Demonstrator] = {
     "fermo/SO101-PickCube-v0": Demonstrator(
-        instruction="Pick up the cube.",
         make=_pick_cube,
         # Large enough that clones meet what their own mistakes lead to: with half of it they succeed a fifth less often.
         disturbance=Disturbance(std=(0.10, 0.10, 0.10, 0.10, 0.15, 0.20)),
@@ -52,31 +48,31 @@ DEMONSTRATORS: dict[str, Demonstrator] = {
 }
 
 
-def demonstrator(name: str) -> tuple[str, Demonstrator]:
-    """Full name of a task and how it is demonstrated; `FermoError` where it has no scripted expert."""
-    full = task_id(name)
-    if full not in DEMONSTRATORS:
-        known = [task.removeprefix("fermo/") for task in DEMONSTRATORS]
-        raise unknown_name("task with a scripted expert", name, known)
-    return full, DEMONSTRATORS[full]
-
-
 def record_dataset(name: str, folder: Path, *, episodes: int, recoveries: int, seed: int,
-                   quiet: bool = False) -> dict[str, int]:  # fmt: skip
-    """Write a new dataset of clean and disturbed demonstrations; returns how many there are and how many succeeded."""
-    _, how = demonstrator(name)
+                   **overrides: Any) -> dict[str, int]:  # fmt: skip
+    """Write a new dataset of clean and disturbed demonstrations; returns how many there are and how many succeeded.
+
+    Args:
+        name: Full name of a task that has an expert.
+        folder: The dataset; must not exist.
+        episodes: Clean demonstrations.
+        recoveries: Disturbed ones.
+        seed: Of everything random.
+        overrides: Of the task's config.
+    """
+    how, instruction = DEMONSTRATORS[name], INSTRUCTIONS[name]
     kinds = (("demonstrations", episodes, {}, None), ("recoveries", recoveries, how.recovery_starts, how.disturbance))
     counts: dict[str, int] = {}
-    spec = how.make()[0].spec
-    with DatasetWriter(folder, spec=spec, robot_type="so101", tasks=(how.instruction,)) as writer:
+    spec = how.make(**overrides)[0].spec
+    with DatasetWriter(folder, spec=spec, robot_type="so101", tasks=(instruction,)) as writer:
         for offset, (title, count, starts, disturbance) in enumerate(kinds):
             if not count:
                 continue
-            task, expert = how.make(**starts)
+            task, expert = how.make(**(overrides | starts))
             # Other seeds for other kinds, or both would start from the same states.
             made = record_episodes(task, expert, episodes=count, seed=seed + offset, disturbance=disturbance,
-                                   progress="" if quiet else f"recording {title}")  # fmt: skip
+                                   progress=f"recording {title}")  # fmt: skip
             for observations, actions, success in zip(made.observations, made.actions, made.success, strict=True):
-                writer.add_episode(observations.numpy(), actions.numpy(), success=bool(success), task=how.instruction)
+                writer.add_episode(observations.numpy(), actions.numpy(), success=bool(success), task=instruction)
             counts |= {title: count, f"successful {title}": int(made.success.sum())}
     return counts

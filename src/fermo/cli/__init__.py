@@ -18,6 +18,8 @@ COMMANDS: dict[str, str] = {
     "tasks": "list tasks, their signals and units; --perturbations lists what can go wrong",
     "record": "record demonstrations of a scripted expert",
     "train": "train a policy on demonstrations: fermo train TASK FAMILY",
+    "eval": "score a checkpoint on held-out starts, with a video",
+    "bench": "a checkpoint, or two, under a grid of perturbations",
     "play": "watch a task, a checkpoint or a diverged world",
     "certify": "check the certificate of a checkpoint against its weights",
     "twin": "serve a robot's twin and print its port",

@@ -34,5 +34,6 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(DemoOptions, "demo", arguments)
     from fermo.cli.demo_pipeline import SMOKE, DemoConfig, run_demo
 
-    report = run_demo(options.folder, SMOKE if options.smoke else DemoConfig(), seed=options.seed, resume=options.resume)
-    print(f"report: {report}")
+    config = SMOKE if options.smoke else DemoConfig()
+    run = run_demo(options.folder, config, seed=options.seed, resume=options.resume)
+    print(f"report: {run.path / 'report.html'}")

@@ -25,7 +25,7 @@ from fermo.policies.behavior_cloning import BehaviorCloningPolicy
 from fermo.policies.checkpoint import load_checkpoint
 from fermo.training.bench.evaluate import TEST_SEED, VALIDATION_SEED, evaluate
 from fermo.training.bench.grid import PICK_CUBE_GRID, outermost, run_grid
-from fermo.training.demos.dataset import demonstrator, record_dataset
+from fermo.training.demos.dataset import DEMONSTRATORS, record_dataset
 from fermo.training.fit import fit
 from fermo.training.recipes import loop_recipe, policy_recipe
 from fermo.training.report import schema
@@ -44,6 +44,7 @@ class DemoConfig:
     """How much to do.
 
     Attributes:
+        episode_s: Length of a simulated episode [s].
         episodes: Clean demonstrations.
         recoveries: Disturbed ones.
         steps: Gradient steps per policy.
@@ -60,6 +61,7 @@ class DemoConfig:
         frames: Longest video, in pictures.
     """
 
+    episode_s: float = 6.0
     episodes: int = 256
     recoveries: int = 768
     steps: int = 6_000
@@ -76,32 +78,34 @@ class DemoConfig:
     frames: int = 90
 
 
-SMOKE = DemoConfig(episodes=8, recoveries=8, steps=40, gammas=(10.0,), validation=8, test=8, expert=8, worlds=2,
+SMOKE = DemoConfig(episode_s=0.6, episodes=8, recoveries=8, steps=40, gammas=(10.0,), validation=8, test=8, expert=8, worlds=2,
                    whole_grid=False, twin_episodes=1, twin_seconds=1.0, frames=3)  # fmt: skip
 """Enough to see that the parts fit; the figures mean nothing."""
 
 
-def run_demo(folder: Path, config: DemoConfig, *, seed: int = 0, resume: bool = False) -> Path:
-    """Run every stage that is not done and build the report.
+STAGES = ("record", "train", "choose", "score", "perturb", "deploy", "film", "report")
+
+
+def run_demo(folder: Path, config: DemoConfig, *, seed: int = 0, resume: bool = False,
+             stages: tuple[str, ...] = STAGES) -> RunFolder:  # fmt: skip
+    """Run every stage that is not done; the last one builds the report.
 
     Args:
         folder: The run folder.
         config: How much to do.
         seed: Of demonstrations and training; held-out starts have their own.
         resume: Continue the run in `folder`.
-
-    Returns:
-        Path of the report.
+        stages: Which, a beginning of `STAGES`.
     """
     run = RunFolder.create(folder, config, seeds={"demonstrations": seed, "training": seed, "validation": VALIDATION_SEED,
                                                   "test": TEST_SEED}, resume=resume)  # fmt: skip
     demo = _Demo(run, config, seed)
-    for name in ("record", "train", "choose", "score", "perturb", "deploy", "film", "report"):
+    for name in stages:
         with run.stage(name) as stage:
             if not stage.done:
                 print(f"[{name}]", flush=True)
                 getattr(demo, name)(stage)
-    return run.path / "report.html"
+    return run
 
 
 class _Demo:
@@ -109,14 +113,15 @@ class _Demo:
 
     def __init__(self, run: RunFolder, config: DemoConfig, seed: int) -> None:
         self.run, self.config, self.seed = run, config, seed
-        self.task: Task = demonstrator(TASK)[1].make()[0]
+        self.task: Task = DEMONSTRATORS[TASK].make(episode_s=config.episode_s)[0]
 
     def record(self, stage: Stage) -> None:
         """Demonstrations, successes and failures, on disk."""
         folder = stage.folder / "dataset"
         counts = record_dataset(
-            TASK, folder, episodes=self.config.episodes, recoveries=self.config.recoveries, seed=self.seed
-        )
+            TASK, folder, episodes=self.config.episodes, recoveries=self.config.recoveries, seed=self.seed,
+            episode_s=self.config.episode_s,
+        )  # fmt: skip
         stage.result = dict(counts)
         print("  " + ", ".join(f"{count} {title}" for title, count in counts.items()))
 
@@ -155,7 +160,7 @@ class _Demo:
             bound = evaluate(self.task, act, episodes=test, seed=TEST_SEED, progress="test", record=self.config.filmed)
             outcomes[gamma] = bound
             rows.append(_paired_row(gamma, bound.success.numpy(), free.success.numpy()))
-        expert = demonstrator(TASK)[1].make()[1]
+        expert = DEMONSTRATORS[TASK].make(episode_s=self.config.episode_s)[1]
         clean = evaluate(self.task, expert, episodes=self.config.expert, seed=TEST_SEED, progress="expert")
         np.save(stage.folder / "filmed.npy", outcomes[chosen].qpos.numpy())
         scores = tuple(

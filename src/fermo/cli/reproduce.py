@@ -32,6 +32,7 @@ class ReproduceOptions:
 def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(ReproduceOptions, "reproduce", arguments)
+    import fermo.cli.reproductions  # noqa: F401  registers them
     from fermo.training.reproduce.registry import REPRODUCTIONS
 
     if options.name is None:

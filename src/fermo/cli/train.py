@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import tyro
 
 from fermo.cli.parsing import existing_folder, parse
-from fermo.cli.record import expert_task
 from fermo.envs.registry import TASKS, task_id
 from fermo.errors import FermoError
 from fermo.policies.registry import FAMILIES, config_class
+from fermo.training.demos.experts import expert_task
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.recipes import loop_recipe, policy_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class _TrainOptions:
     """Train FAMILY on demonstrations of TASK, recorded first unless --data names a dataset.
 
     Attributes:
-        data: A dataset recorded before; its successful episodes are used.
-        num_envs: Demonstrations to record otherwise, half of them disturbed.
+        data: A dataset recorded before.
+        num_envs: Demonstrations to record otherwise, three quarters of them disturbed.
         folder: The run; ``runs/TASK-FAMILY`` when omitted. The checkpoint is ``train/checkpoint`` in it.
         seed: Of the demonstrations.
         resume: Continue the run in that folder.
@@ -31,7 +32,7 @@ class _TrainOptions:
     """
 
     data: Path | None = None
-    num_envs: int = 256
+    num_envs: int = 1024
     folder: Path | None = None
     seed: int = 0
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     task, family = task_id(names[0]), names[1]
     policy_config = config_class(family)
     rest = [_to_loop(argument, policy_config) for argument in rest]
-    options = parse(_options_class(policy_config), f"train {names[0]} {family}", rest)
+    options = parse(_options_class(task, family, policy_config), f"train {names[0]} {family}", rest)
     _train(task, family, options)
 
 
@@ -84,11 +85,15 @@ def _usage() -> str:
     )
 
 
-def _options_class(policy_config: type[Any]) -> type[Any]:
-    """The options with the family's own settings under ``--policy``."""
+def _options_class(task: str, family: str, policy_config: type[Any]) -> type[Any]:
+    """The options with the family's own settings under ``--policy``; defaults are the task's recipe."""
     made = make_dataclass(
-        "TrainOptions", [("policy", policy_config, field(default_factory=policy_config))], bases=(_TrainOptions,),
-        frozen=True, kw_only=True,
+        "TrainOptions",
+        [
+            ("policy", policy_config, field(default_factory=lambda: policy_recipe(task, family))),
+            ("training", BcConfig, field(default_factory=lambda: loop_recipe(task, family))),
+        ],
+        bases=(_TrainOptions,), frozen=True, kw_only=True,
     )  # fmt: skip
     made.__doc__ = f"{_TrainOptions.__doc__}\n        policy: The policy.\n"
     return made
@@ -112,44 +117,25 @@ def _train(task: str, family: str, options: Any) -> None:
 
 def _recorded(run: Any, task: str, options: Any) -> Path:
     """The run's own demonstrations."""
-    from fermo.cli.record import RecordOptions, record_dataset
+    from fermo.training.demos.dataset import record_dataset
 
-    recoveries = options.num_envs // 2
+    episodes = options.num_envs // 4
     with run.stage("record") as stage:
         folder = stage.folder / "dataset"
         if not stage.done and not folder.exists():
-            successes, total = record_dataset(
-                task, folder, episodes=options.num_envs - recoveries, recoveries=recoveries,
-                disturbance=RecordOptions.disturbance, seed=options.seed,
-            )  # fmt: skip
-            print(f"{successes} of {total} demonstrations succeeded")
-            stage.result = {"successes": successes, "episodes": total}
+            counts = record_dataset(
+                task, folder, episodes=episodes, recoveries=options.num_envs - episodes, seed=options.seed
+            )
+            print(", ".join(f"{count} {title}" for title, count in counts.items()))
+            stage.result = dict(counts)
     return folder
 
 
 def _fitted(run: Any, task: str, family: str, data: Path, options: Any) -> Path:
     """The checkpoint, trained now or by an earlier process."""
-    import torch
-
-    from fermo.policies.checkpoint import save_checkpoint
-    from fermo.policies.registry import make_policy
-    from fermo.training.data.reader import Dataset
-    from fermo.training.loops.bc import TrainingInterrupted, train_bc
-    from fermo.training.loops.state import FILE_NAME
+    from fermo.training.fit import fit
 
     with run.stage("train") as stage:
-        checkpoint = stage.folder / "checkpoint"
         if not stage.done:
-            dataset = Dataset.open(data).filter(success=True)
-            policy = make_policy(family, dataset.spec, options.policy)
-            try:
-                result = train_bc(
-                    policy, torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions),
-                    config=options.training, folder=stage.folder, resume=(stage.folder / FILE_NAME).is_file(),
-                )  # fmt: skip
-            except TrainingInterrupted as stopped:
-                raise KeyboardInterrupt(str(stopped)) from stopped
-            save_checkpoint(policy, checkpoint, extra={"task": task, "data": str(data)})
-            stage.result = {"steps": result.step, **result.metrics}
-            print(", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items()))
-    return checkpoint
+            fit(data, stage.folder, task=task, family=family, policy=options.policy, loop=options.training)
+        return stage.folder / "checkpoint"

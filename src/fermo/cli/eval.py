@@ -1,0 +1,87 @@
+"""``fermo eval``: how often a checkpoint succeeds on held-out starts, with a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fermo.cli.parsing import existing_folder, parse
+from fermo.errors import FermoError
+
+if TYPE_CHECKING:
+    from fermo.envs.core.task import Task
+    from fermo.policies.base import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Score a checkpoint on held-out starts.
+
+    Attributes:
+        checkpoint: Folder written by training.
+        task: Which task; the one it was trained on when omitted.
+        episodes: How many starts.
+        seed: Of the starts; the default is the one that reports use.
+        video: Where to write a film of the first episode; none when omitted.
+        json: Where to write the result; ``eval.json`` beside the checkpoint when omitted.
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    task: str | None = None
+    episodes: int = 512
+    seed: int = 2_000_000
+    video: Path | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise FermoError(f"episodes must be at least 1, got {self.episodes}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry point."""
+    options = parse(EvalOptions, "eval", arguments)
+    task, policy = load_pair(options.checkpoint, options.task)
+    from fermo.cli.demo_pipeline import wilson_text
+    from fermo.training.bench.evaluate import evaluate
+    from fermo.training.files import write_json
+    from fermo.training.statistics import wilson
+
+    outcome = evaluate(
+        task, policy.select_action, episodes=options.episodes, seed=options.seed, progress="episodes",
+        record=1 if options.video else 0,
+    )  # fmt: skip
+    successes = int(outcome.success.sum())
+    rate = wilson(successes, options.episodes)
+    where = options.json or options.checkpoint.parent / "eval.json"
+    write_json(where, {"task": task.name, "checkpoint": str(options.checkpoint), "seed": options.seed,
+                       "successes": successes, "trials": options.episodes, "rate": float(rate.value),
+                       "wilson_95": [float(rate.low), float(rate.high)]})  # fmt: skip
+    print(f"success {wilson_text(successes, options.episodes)}; {where}")
+    if options.video:
+        from fermo.envs.rendering.trajectory import render_trajectory
+        from fermo.envs.rendering.video import write_mp4
+
+        camera = task.model.camera(0).name if task.model.ncam else None
+        frames = render_trajectory(task.model, outcome.qpos[0, ::2].numpy(), camera=camera)
+        print(write_mp4(options.video, frames, task.spec.rate_hz / 2))
+
+
+def load_pair(checkpoint: Path, task_name: str | None) -> tuple[Task, Policy]:
+    """The checkpoint's policy and the task it is for; `FermoError` when their signals do not match."""
+    existing_folder(checkpoint, "checkpoint")
+    from fermo.envs.registry import make_task, task_id
+    from fermo.policies.checkpoint import load_checkpoint, read_header
+
+    name = task_name or read_header(checkpoint)["extra"].get("task")
+    if name is None:
+        raise FermoError(f"{checkpoint} does not say which task it is for; add --task NAME")
+    policy, task = load_checkpoint(checkpoint), make_task(task_id(name))
+    problems = policy.spec.mismatches(task.spec)
+    if problems:
+        raise FermoError(f"{checkpoint} does not fit {task.name}: {'; '.join(problems)}")
+    return task, policy

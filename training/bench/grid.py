@@ -44,8 +44,8 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
          sentence="Every surface is more slippery: the sliding friction is multiplied by this factor."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
-    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.075, 0.1), normalised=True,
-         companion="observation_sign_noise",
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.075, 0.1),
+         normalised=True, companion="observation_sign_noise",
          sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training "
                   "data."),
     Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
@@ -56,8 +56,8 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
          sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
     Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.07), normalised=True,
          companion="observation_sign_noise",
-         sentence="At every step an adversary who knows the policy shifts each observation by at most this many standard "
-                  "deviations of the training data, along ten steps of the policy's own gradient."),
+         sentence="At every step an adversary who knows the policy shifts each observation by at most this many "
+                  "standard deviations of the training data, along ten steps of the policy's own gradient."),
 )  # fmt: skip
 """What `fermo demo` and `fermo bench` try on PickCube; `docs` says how the severities of noise and attack were set."""
 
@@ -87,7 +87,8 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy
                         series.append(_series(task, key, label, policy, axis, kind, worlds, seed))
                         bar.update()
             curves.append(
-                Curve(kind=axis.kind, title=axis.title, unit=perturbation_class(axis.kind).unit, sentence=axis.sentence,
+                Curve(kind=axis.kind, title=axis.title, unit=perturbation_class(axis.kind).unit,
+                      sentence=_sentence(axis, next(policy for _, policy in policies.values())),
                       severities=axis.severities, series=tuple(series))
             )  # fmt: skip
     return Robustness(curves=tuple(curves))
@@ -101,6 +102,18 @@ def _series(task: Task, key: str, label: str, policy: BehaviorCloningPolicy, axi
     counts = success.reshape(len(axis.severities), worlds).sum(dim=1).tolist()
     return Series(policy=key, label=label, successes=tuple(int(n) for n in counts),
                   trials=(worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
+
+
+def _sentence(axis: Axis, policy: BehaviorCloningPolicy) -> str:
+    """The axis in words; a normalised severity is given in SI units too, the mean over each signal's channels."""
+    if not axis.normalised:
+        return axis.sentence
+    std, slices = policy.observation_normalizer.std, policy.spec.observation_slices()
+    parts = (
+        f"{float(axis.severities[-1] * std[slices[s.name]].mean()):.2g} {s.unit} of {s.name.replace('_', ' ')}"
+        for s in policy.spec.observations
+    )
+    return f"{axis.sentence} {axis.severities[-1]:g} is {', '.join(parts)}."
 
 
 def _perturbation(kind: str, severity: torch.Tensor, policy: BehaviorCloningPolicy, axis: Axis) -> Perturbation:

@@ -41,7 +41,7 @@ def _pick_cube(**overrides: Any) -> tuple[Task, Callable[[Tensor], Tensor]]:
 DEMONSTRATORS: dict[str, Demonstrator] = {
     "fermo/SO101-PickCube-v0": Demonstrator(
         make=_pick_cube,
-        # Large enough that clones meet what their own mistakes lead to: with half of it they succeed a fifth less often.
+        # Large enough that clones meet what their own mistakes lead to: half of it cost a fifth of their successes.
         disturbance=Disturbance(std=(0.10, 0.10, 0.10, 0.10, 0.15, 0.20)),
         recovery_starts={"start_spread": 0.2},
     )

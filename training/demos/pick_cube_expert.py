@@ -1,7 +1,7 @@
 """A scripted expert for PickCube: a smooth function of the observation, so that a memoryless policy can imitate it.
 
-Nothing here counts time. Where in the task the arm is follows from what is observed: how far the tool is from the grasp
-decides how high it flies and how far the jaw opens, and how far the jaw has closed on something decides whether to lift.
+Nothing here counts time. Where in the task the arm is follows from what is observed: how far the tool is from the
+grasp decides how high it flies and how far the jaw opens, and how far the jaw has closed decides whether to lift.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class PickCubeExpert:
         approach = CUBE_HALF_SIZE + c.hover * _ramp(sideways + c.yaw_weight * misaligned, *c.funnel)
         height = torch.lerp(approach, torch.full_like(jaw, c.lift_height), lift)
         height = tool[:, 2] + (height - tool[:, 2]).clamp(-c.max_rise, c.max_rise)
-        # Lifting aims at a fixed reach along the present azimuth, since the cube now follows the tool and not the reverse.
+        # Lifting aims at a fixed reach along the present azimuth: the cube now follows the tool and not the reverse.
         carried = tool[:, :2] * (tool[:, :2].norm(dim=1).clamp(*c.lift_reach) / tool[:, :2].norm(dim=1))[:, None]
         target = torch.cat([torch.lerp(grasp[:, :2], carried, lift[:, None]), height[:, None]], dim=1)
         goal = self.ik.solve(target, rotation, arm)

@@ -20,8 +20,8 @@ Expert = Callable[[Tensor], Tensor]
 class Disturbance:
     """What is added to the expert's actions so that it shows how to recover (DART, Laskey et al., CoRL 2017).
 
-    The noise is a first-order process that switches on and off, so that the arm is led astray for a while and then left to
-    the expert. What is recorded as the action is always the expert's own answer, never the disturbed one.
+    The noise is a first-order process that switches on and off, so that the arm is led astray for a while and then left
+    to the expert. What is recorded as the action is always the expert's own answer, never the disturbed one.
 
     Attributes:
         std: Stationary standard deviation per command, in the command's unit.

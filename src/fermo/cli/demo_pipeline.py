@@ -1,12 +1,11 @@
 """The whole job in stages: demonstrations, policies, robustness, the robot's wire, report.
 
-Each stage leaves files in the run folder, and the report is built from those alone, so that a run stopped anywhere goes on
-where it was.
+Each stage leaves files in the run folder, and the report is built from those alone, so that a run stopped anywhere goes
+on where it was.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from fermo.envs.core.task import Task
 from fermo.envs.rendering.coarse import coarse_visuals
 from fermo.envs.rendering.trajectory import render_trajectory
 from fermo.envs.rendering.video import write_mp4
-from fermo.hardware.deploy import DeployReport, deploy_on_twin
+from fermo.hardware.deploy import DeployReport, Episode, deploy_on_twin
 from fermo.policies.base import Policy
 from fermo.policies.behavior_cloning import BehaviorCloningPolicy
 from fermo.policies.checkpoint import load_checkpoint
-from fermo.training.bench.evaluate import TEST_SEED, VALIDATION_SEED, evaluate
+from fermo.training.bench.evaluate import TEST_SEED, VALIDATION_SEED, Outcome, evaluate
 from fermo.training.bench.grid import PICK_CUBE_GRID, outermost, run_grid
 from fermo.training.demos.dataset import DEMONSTRATORS, record_dataset
+from fermo.training.files import write_json
 from fermo.training.fit import fit
 from fermo.training.recipes import loop_recipe, policy_recipe
 from fermo.training.report import schema
@@ -35,6 +35,11 @@ from fermo.training.statistics import paired_difference, wilson
 
 TASK = "fermo/SO101-PickCube-v0"
 LABELS = {"lipschitz_bc": "Lipschitz BC", "mlp_bc": "Unconstrained BC"}
+GOAL = "The cube is more than 5 cm above its start at the end of the 6 s episode."
+STARTS = (
+    "Cube anywhere 0.14 to 0.26 m from the base within 40 degrees to either side, at any yaw; none of these starts was "
+    "used in training or to choose gamma."
+)
 WIDTH, HEIGHT, FPS = 240, 180, 15
 CAMERA_RATE = 12.5  # every second control step [Hz]
 
@@ -78,8 +83,8 @@ class DemoConfig:
     frames: int = 90
 
 
-SMOKE = DemoConfig(episode_s=0.6, episodes=8, recoveries=8, steps=40, gammas=(10.0,), validation=8, test=8, expert=8, worlds=2,
-                   whole_grid=False, twin_episodes=1, twin_seconds=1.0, frames=3)  # fmt: skip
+SMOKE = DemoConfig(episode_s=0.6, episodes=8, recoveries=8, steps=40, gammas=(10.0,), validation=8, test=8, expert=8,
+                   worlds=2, whole_grid=False, twin_episodes=1, twin_seconds=1.0, frames=3)  # fmt: skip
 """Enough to see that the parts fit; the figures mean nothing."""
 
 
@@ -97,8 +102,8 @@ def run_demo(folder: Path, config: DemoConfig, *, seed: int = 0, resume: bool = 
         resume: Continue the run in `folder`.
         stages: Which, a beginning of `STAGES`.
     """
-    run = RunFolder.create(folder, config, seeds={"demonstrations": seed, "training": seed, "validation": VALIDATION_SEED,
-                                                  "test": TEST_SEED}, resume=resume)  # fmt: skip
+    seeds = {"demonstrations": seed, "training": seed, "validation": VALIDATION_SEED, "test": TEST_SEED}
+    run = RunFolder.create(folder, config, seeds=seeds, resume=resume)
     demo = _Demo(run, config, seed)
     for name in stages:
         with run.stage(name) as stage:
@@ -141,9 +146,8 @@ class _Demo:
         """The smallest gamma that costs little, on validation starts."""
         rates = {}
         for gamma in self.config.gammas:
-            act = self._policy(_lipschitz(gamma)).select_action
-            outcome = evaluate(self.task, act, episodes=self.config.validation, seed=VALIDATION_SEED, progress=f"gamma {gamma:g}")
-            rates[gamma] = float(outcome.success.float().mean())
+            success = self._score_policy(_lipschitz(gamma), self.config.validation, VALIDATION_SEED).success
+            rates[gamma] = float(success.float().mean())
             print(f"  gamma {gamma:g}: {rates[gamma]:.1%} of {self.config.validation} validation starts")
         best = max(rates.values())
         chosen = min(gamma for gamma, rate in rates.items() if rate >= best - self.config.tolerance)
@@ -153,13 +157,10 @@ class _Demo:
     def score(self, stage: Stage) -> None:
         """Success on held-out starts, and the paired cost of the constraint."""
         test, chosen = self.config.test, self._chosen()
-        free = evaluate(self.task, self._policy("mlp_bc").select_action, episodes=test, seed=TEST_SEED, progress="test")
-        rows, outcomes = [], {}
-        for gamma in self.config.gammas:
-            act = self._policy(_lipschitz(gamma)).select_action
-            bound = evaluate(self.task, act, episodes=test, seed=TEST_SEED, progress="test", record=self.config.filmed)
-            outcomes[gamma] = bound
-            rows.append(_paired_row(gamma, bound.success.numpy(), free.success.numpy()))
+        free = self._score_policy("mlp_bc", test, TEST_SEED)
+        outcomes = {gamma: self._score_policy(_lipschitz(gamma), test, TEST_SEED) for gamma in self.config.gammas}
+        rows = (_paired_row(g, outcome.success.numpy(), free.success.numpy()) for g, outcome in outcomes.items())
+        schema.save(self.run.path, schema.PairedSweep(chosen=chosen, rows=tuple(rows)))
         expert = DEMONSTRATORS[TASK].make(episode_s=self.config.episode_s)[1]
         clean = evaluate(self.task, expert, episodes=self.config.expert, seed=TEST_SEED, progress="expert")
         np.save(stage.folder / "filmed.npy", outcomes[chosen].qpos.numpy())
@@ -171,11 +172,7 @@ class _Demo:
                 ("expert", "Scripted expert", clean.success),
             )
         )
-        schema.save(self.run.path, schema.Headline(
-            task=TASK, goal="The cube is more than 5 cm above its start at the end of the 6 s episode.",
-            starts="Cube anywhere 0.14 to 0.26 m from the base within 40 degrees to either side, at any yaw; none of these "
-                   "starts was used in training or to choose gamma.", scores=scores))  # fmt: skip
-        schema.save(self.run.path, schema.PairedSweep(chosen=chosen, rows=tuple(rows)))
+        schema.save(self.run.path, schema.Headline(task=TASK, goal=GOAL, starts=STARTS, scores=scores))
         schema.save(self.run.path, schema.Certificate.of_checkpoint(self._checkpoint(_lipschitz(chosen))))
         for score in scores:
             print(f"  {score.label}: {wilson_text(score.successes, score.trials)}")
@@ -198,16 +195,17 @@ class _Demo:
         """The chosen checkpoint, unchanged, on the twin through the real servo SDK, in real time."""
         report = deploy_on_twin(
             self._checkpoint(_lipschitz(self._chosen())), episodes=self.config.twin_episodes, seed=TEST_SEED,
-            seconds=self.config.twin_seconds, video=self.config.filmed,
-            on_episode=lambda episode: print(f"  twin: {'lifted' if episode.success else episode.fault or 'not lifted'}", flush=True),
+            seconds=self.config.twin_seconds, video=self.config.filmed, on_episode=_say,
         )  # fmt: skip
-        (stage.folder / "deploy.json").write_text(json.dumps(report.to_json()))
+        write_json(stage.folder / "deploy.json", report.to_json())
         np.save(stage.folder / "filmed.npy", np.concatenate(report.qpos))
         schema.save(self.run.path, _deployment(report))
         schema.save(self.run.path, schema.Differences(rows=tuple(report.differences)))
         summary = report.loop.summary()
-        print(f"  {report.successes} of {len(report.episodes)} lifted; period {_times(summary['period_ms'])}, "
-              f"lateness {_times(summary['lateness_ms'])}, {summary['misses']} misses, {summary['stale_reads']} stale reads")  # fmt: skip
+        print(
+            f"  {report.successes} of {len(report.episodes)} lifted; period {_times(summary['period_ms'])}, lateness "
+            f"{_times(summary['lateness_ms'])}, {summary['misses']} misses, {summary['stale_reads']} stale reads"
+        )
 
     def film(self, stage: Stage) -> None:
         """Both videos."""
@@ -225,6 +223,10 @@ class _Demo:
         model = coarse_visuals(so101_scene())
         frames = render_trajectory(model, qpos[: self.config.frames], camera="front", width=WIDTH, height=HEIGHT)
         write_mp4(self.run.path / name, frames, fps)
+
+    def _score_policy(self, name: str, episodes: int, seed: int) -> Outcome:
+        act = self._policy(name).select_action
+        return evaluate(self.task, act, episodes=episodes, seed=seed, record=self.config.filmed, progress=name)
 
     def _names(self) -> list[str]:
         return ["mlp_bc", *(_lipschitz(gamma) for gamma in self.config.gammas)]
@@ -247,7 +249,8 @@ class _Demo:
             steps, values = zip(*points, strict=True)
             lines.append(schema.TrainingLine(policy=family, label=label, steps=steps, values=values))
         sentence = "Mean squared error of the normalised action on the training batches."
-        return schema.Training(charts=(schema.TrainingChart(title="Loss", unit="1", sentence=sentence, lines=tuple(lines)),))
+        chart = schema.TrainingChart(title="Loss", unit="1", sentence=sentence, lines=tuple(lines))
+        return schema.Training(charts=(chart,))
 
 
 def _lipschitz(gamma: float) -> str:
@@ -268,6 +271,10 @@ def _paired_row(gamma: float, constrained: np.ndarray, free: np.ndarray) -> sche
     return schema.PairedRow(
         gamma=gamma, both=both, only_constrained=first, only_unconstrained=second, neither=neither
     )
+
+
+def _say(episode: Episode) -> None:
+    print(f"  twin: {'lifted' if episode.success else episode.fault or 'not lifted'}", flush=True)
 
 
 def _deployment(report: DeployReport) -> schema.Deployment:

@@ -13,9 +13,11 @@ from fermo.training.report import schema
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 from fermo.training.statistics import newcombe_paired
 
-_SMALL = DemoConfig(gammas=(5.0, 7.0, 10.0, 15.0))
+_SMALL = DemoConfig(gammas=(7.0, 10.0, 15.0))
 _CONFIGS = {
-    Budget.SMOKE: DemoConfig(episodes=32, recoveries=96, steps=1_200, gammas=(10.0,), validation=32, test=64, expert=32),
+    Budget.SMOKE: DemoConfig(
+        episodes=32, recoveries=96, steps=1_200, gammas=(10.0,), validation=32, test=64, expert=32
+    ),
     Budget.SMALL: _SMALL,
     Budget.PAPER: replace(_SMALL, episodes=1_024, recoveries=3_072, steps=40_000, test=2_048),
 }
@@ -30,7 +32,7 @@ def _cells(budget: Budget) -> Sequence[Cell]:
     return [*train, Cell(name="sim/all", seed=0, steps=0, work=_pooled), twin]
 
 
-def _sim(config: DemoConfig):  # noqa: ANN202
+def _sim(config: DemoConfig):
     def work(work: Workspace) -> Mapping[str, Number]:
         """Demonstrations, both policies and their scores on held-out starts, for one seed."""
         run = run_demo(work.folder / "run", config, seed=work.seed, resume=True, stages=STAGES[:4])
@@ -113,7 +115,7 @@ SO101_DEMO = register(
             *(
                 Row(cell=f"sim/seed={seed}", number=f"difference/gamma={gamma}",
                     label=f"Lipschitz - unconstrained, gamma {gamma}, seed {seed}")
-                for gamma in (5, 7, 10, 15) for seed in (0, 1, 2)
+                for gamma in (7, 10, 15) for seed in (0, 1, 2)
             ),
             Row(cell="twin/seed=0", number="lipschitz_bc", label="Lipschitz BC, twin in lockstep time"),
         ),

@@ -183,6 +183,7 @@ def made_by(run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _curve(curve: schema.Curve, colours: Colours) -> str:
     severities = np.array(curve.severities)
     lines, endings = [], {False: [], True: []}
+    worst = int(np.argmin(curve.series[0].successes))  # harm may lie at either end, as with friction
     for series in curve.series:
         rate = wilson(series.successes, series.trials)
         label = f"{series.label}, random noise" if series.random else series.label
@@ -194,9 +195,9 @@ def _curve(curve: schema.Curve, colours: Colours) -> str:
         band = {} if series.random else {"low": rate.low, "high": rate.high}
         lines.append(Line(label=label, colour=colours.get(series.policy, "c3"), x=severities, y=rate.value, tips=tips,
                           dashed=series.random, **band))  # fmt: skip
-        endings[series.random].append(f"{series.label} {_percent(rate.value[-1], 0)}")
+        endings[series.random].append(f"{series.label} {_percent(rate.value[worst], 0)}")
     axis = axis_at(f"severity{_unit(curve.unit, brackets=True)}", curve.severities)
-    strongest = f"At the strongest, {severities[-1]:g}{_unit(curve.unit)}: {', '.join(endings[False])}"
+    strongest = f"At {severities[worst]:g}{_unit(curve.unit)}: {', '.join(endings[False])}"
     noise = f"; under random noise of equal norm {', '.join(endings[True])}" if endings[True] else ""
     sentence = f"{curve.sentence} {strongest}{noise}."
     return _figure(curve.title, line_chart(curve.title, lines, axis, percent_axis("success")), sentence)

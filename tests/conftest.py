@@ -6,5 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and numpy start their pools: tests share few cores
+# Before torch and numpy start their pools, and inherited by child processes: tests share few cores, and on tensors this
+# small threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FERMO_CONFIG", str(Path(tempfile.gettempdir()) / "fermo-test-config"))
+
+import torch
+
+torch.set_num_threads(1)  # whatever OMP_NUM_THREADS was before

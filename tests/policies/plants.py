@@ -10,8 +10,6 @@ from torch import Tensor
 from fermo.policies.registry import config_class, make_policy
 from fermo.signal import PlantSpec, Signal
 
-torch.set_num_threads(1)  # these matrices are so small that threads only wait for each other
-
 SPEC = PlantSpec(
     observations=(
         Signal.uniform(name="joint_position", shape=(6,), unit="rad", low=-3.0, high=3.0),

@@ -191,14 +191,21 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         for perturbation in self.perturbations:
             perturbation.reset(self, mask)
         self.backend.forward(mask)
-        for sensor in self.sim.sensors.values():
-            sensor.reset(mask, self.sim)
         if not self._bound:
             self._bind_fields()
+        self._reset_sensors(mask)
+
+    def _reset_sensors(self, mask: Tensor) -> None:
+        for sensor in self.sim.sensors.values():
+            sensor.reset(mask, self.sim)
 
     def _bind_fields(self) -> None:
-        """Call the task's functions once: the engine copies a field out only after somebody asked for it."""
+        """Call the task's functions once: the engine copies a field out only after somebody asked for it.
+
+        What sensors remember of these calls is undone by the reset that follows.
+        """
         self._bound = True
+        self._reset_sensors(torch.ones_like(self._done))
         self.sim.before = {name: self.sim[name].clone() for name in self.task.before_fields}
         action = torch.zeros(self.num_envs, self.task.spec.command_size, device=self.device)
         self.task.ctrl(action, self.sim)

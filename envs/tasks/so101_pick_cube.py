@@ -12,7 +12,8 @@ from fermo.assets.scenes.so101 import CUBE_HALF_SIZE, HOME_QPOS, TOOL_SITE, so10
 from fermo.assets.so101_plant import PICK_PLANT
 from fermo.envs.core.object_tracker import ObjectTracker, ObjectTrackerConfig
 from fermo.envs.core.random import WorldRandom
-from fermo.envs.core.task import Simulation, Task
+from fermo.envs.core.task import Sensor, Simulation, Task
+from fermo.envs.tasks.so101_servos import LimitedServos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +102,14 @@ class PickCube(Task):
         qpos[:, self.cube_qpos] = torch.stack(cube, dim=1)
         return qpos, torch.zeros(n, self.model.nv, dtype=torch.float64, device=u.device)
 
-    def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, TrackedCube]:
-        """One object tracker."""
-        return {"object_tracker": TrackedCube(self.config.tracker, self, num_worlds, device)}
+    def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
+        """The object tracker and the servos' limiter."""
+        tracker = TrackedCube(self.config.tracker, self, num_worlds, device)
+        return {"object_tracker": tracker, "servos": LimitedServos()}
+
+    def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
+        """Goal angles within the arm's safety limits, ``(N, 6)`` [rad]."""
+        return sim.sensors["servos"].limit(action, sim)
 
     def observation(self, sim: Simulation) -> dict[str, Tensor]:
         """Servo angles and what the tracker last delivered; never the simulator's own cube pose."""

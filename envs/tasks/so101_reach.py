@@ -12,6 +12,7 @@ from fermo.assets.scenes.so101 import HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import REACH_PLANT
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
+from fermo.envs.tasks.so101_servos import LimitedServos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,12 @@ class Reach(Task):
         return qpos, torch.zeros_like(qpos)
 
     def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
-        """The target."""
-        return {"target": Target(self.config, num_worlds, device)}
+        """The target and the servos' limiter."""
+        return {"target": Target(self.config, num_worlds, device), "servos": LimitedServos()}
+
+    def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
+        """Goal angles within the arm's safety limits, ``(N, 6)`` [rad]."""
+        return sim.sensors["servos"].limit(action, sim)
 
     def observation(self, sim: Simulation) -> dict[str, Tensor]:
         """Servo angles and the target."""

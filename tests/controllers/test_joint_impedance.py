@@ -44,7 +44,7 @@ def run(
 
 
 def torque_arm() -> mujoco.MjModel:
-    """The SO-101 with motors and no dry friction in the arm; the jaw keeps its servo and stays where the chain has it."""
+    """The SO-101 with motors and no dry friction in the arm; the jaw keeps its servo."""
     spec = so101_scene(with_cube=False, timestep=0.002)
     for actuator in spec.actuators[:5]:
         actuator.set_to_motor()

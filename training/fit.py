@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fermo.errors import FermoError
 from fermo.policies.base import Policy
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.registry import make_policy
@@ -32,6 +33,7 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
 
     Raises:
         KeyboardInterrupt: Training was interrupted; its state is saved.
+        FermoError: What is there already is another training, or another policy's checkpoint.
     """
     checkpoint = folder / "checkpoint"
     if not checkpoint.is_dir():
@@ -45,4 +47,7 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
         except TrainingInterrupted as stopped:
             raise KeyboardInterrupt(str(stopped)) from stopped
         save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data)})
-    return load_checkpoint(checkpoint)
+    found = load_checkpoint(checkpoint)
+    if (found.family, found.config) != (family, policy):
+        raise FermoError(f"{checkpoint} holds {found.family} with {found.config}; remove it, or choose another folder")
+    return found

@@ -1,0 +1,100 @@
+"""From a dataset to a checkpoint: whole, interrupted and resumed it is the same file; nothing asked for is ignored."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fermo.training.fit
+from fermo.errors import FermoError
+from fermo.policies.behavior_cloning import BehaviorCloningPolicy
+from fermo.policies.checkpoint import read_header
+from fermo.training.data.reader import Dataset
+from fermo.training.fit import fit
+from fermo.training.loops.bc import train_bc
+from fermo.training.recipes import loop_recipe, policy_recipe
+from tests.training.conftest import TASK, NearData
+
+FAMILIES = ("mlp_bc", "lipschitz_bc")
+SCALE = {"steps": 24, "batch_size": 256, "checkpoint_every": 7, "log_every": 5, "warmup_steps": 4}
+
+
+def fitted(
+    data: NearData, folder: Path, family: str = "mlp_bc", hidden: int = 16, **loop: Any
+) -> BehaviorCloningPolicy:
+    policy = fit(data.folder, folder, task=TASK, family=family, policy=policy_recipe(TASK, family, hidden=(hidden,)),
+                 loop=loop_recipe(TASK, family, **(SCALE | loop)))  # fmt: skip
+    assert isinstance(policy, BehaviorCloningPolicy)
+    return policy
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of the next training."""
+    press = lambda done, metrics: signal.raise_signal(signal.SIGINT) if done == step else None  # noqa: E731
+    monkeypatch.setattr(fermo.training.fit, "train_bc", functools.partial(train_bc, on_step=press))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_interrupted_fit_ends_in_the_same_checkpoint(
+    family: str, near_data: NearData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted(near_data, tmp_path / "whole", family)
+    with monkeypatch.context() as patch:
+        interrupt_at(10, patch)
+        with pytest.raises(KeyboardInterrupt, match="step 10 of 24"):
+            fitted(near_data, tmp_path / "halves", family)
+    assert not (tmp_path / "halves/checkpoint").exists()
+    fitted(near_data, tmp_path / "halves", family)
+    for name in ("model.safetensors", "signals.json", "config.json"):
+        whole, halves = ((tmp_path / run / "checkpoint" / name).read_bytes() for run in ("whole", "halves"))
+        assert whole == halves, name
+
+
+def test_a_finished_fit_is_loaded_and_not_repeated(
+    near_data: NearData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fitted(near_data, tmp_path / "run")
+    interrupt_at(1, monkeypatch)  # would stop any training
+    again = fitted(near_data, tmp_path / "run")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_the_checkpoint_says_which_task_it_is_for(near_data: NearData, tmp_path: Path) -> None:
+    policy = fitted(near_data, tmp_path)
+    assert policy.spec.mismatches(Dataset.open(near_data.folder).spec) == []
+    assert read_header(tmp_path / "checkpoint")["extra"]["task"] == TASK
+
+
+def test_failed_episodes_are_learned_from_too(near_data: NearData, tmp_path: Path) -> None:
+    dataset = Dataset.open(near_data.folder)
+    mean = torch.from_numpy(dataset.observations).double().mean(dim=0)
+    found = fitted(near_data, tmp_path).observation_normalizer.mean.double()
+    torch.testing.assert_close(found, mean, atol=1e-4, rtol=1e-3)
+    successes = torch.from_numpy(dataset.filter(success=True).observations).double().mean(dim=0)
+    assert not torch.allclose(mean, successes, atol=1e-3)
+
+
+def test_resuming_with_other_settings_is_refused(
+    near_data: NearData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(10, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(near_data, tmp_path)
+    with pytest.raises(FermoError, match="other lr"):
+        fitted(near_data, tmp_path, lr=1e-4)
+    with pytest.raises(FermoError, match="other policy"):
+        fitted(near_data, tmp_path, hidden=8)
+
+
+def test_a_finished_checkpoint_of_another_policy_is_refused(near_data: NearData, tmp_path: Path) -> None:
+    fitted(near_data, tmp_path)
+    with pytest.raises(FermoError, match="mlp_bc"):
+        fitted(near_data, tmp_path, family="lipschitz_bc")
+    with pytest.raises(FermoError, match="hidden"):
+        fitted(near_data, tmp_path, hidden=8)

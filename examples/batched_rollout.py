@@ -19,7 +19,7 @@ def main(num_envs: int = 256) -> None:
     )  # fmt: skip
     obs, info = env.reset()
     for _ in range(task.max_steps):
-        obs, reward, terminated, truncated, info = env.step(expert(obs))
+        obs, _, _, _, info = env.step(expert(obs))
     heaviest = mass[info["success"]].max() if info["success"].any() else 0.0
     print(f"{info['success'].float().mean():.0%} lifted; heaviest cube lifted: {float(heaviest):.2f} kg")
 

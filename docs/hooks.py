@@ -1,9 +1,15 @@
-"""Tables that the documentation takes from the code and from what reproductions wrote: ``<!-- table: NAME -->``."""
+"""Tables that the documentation takes from the code and from what reproductions wrote: ``<!-- table: NAME -->``.
+
+MkDocs fills them when it builds the pages. ``python docs/hooks.py README.md`` fills those of a file that is read as it
+is, where a table ends with ``<!-- end of table -->``.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -39,6 +45,22 @@ def perturbations() -> str:
     return "\n".join(["| name | severity in | nominal | bounds | what happens |", "|---|---|---|---|---|", *rows])
 
 
+def grid() -> str:
+    """The perturbations and severities that `fermo bench` tries, by task."""
+    from fermo.envs.perturbations.registry import perturbation_class
+    from fermo.training.bench.grid import GRIDS
+
+    lines = []
+    for task, axes in GRIDS.items():
+        lines += [f"What is tried on `{task}`:\n", "| perturbation | unit | severities | |", "|---|---|---|---|"]
+        for axis in axes:
+            unit = "standard deviations" if axis.normalised else perturbation_class(axis.kind).unit
+            severities = ", ".join(f"{value:g}" for value in axis.severities)
+            lines.append(f"| `{axis.kind}` | {unit} | {severities} | {axis.sentence} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def twin_differences() -> str:
     """How the SO-101's twin departs from the training simulator."""
     from fermo.hardware.twins.so101 import TWIN_DIFFERENCES
@@ -65,15 +87,42 @@ def reproductions() -> str:
     return "\n".join(f"## {item.name}\n\n{item.title}\n\n{markdown_table(item)}" for item in REPRODUCTIONS.values())
 
 
+def results() -> str:
+    """The rows of the demo's reproduction alone."""
+    from fermo.cli.reproductions import SO101_DEMO
+    from fermo.training.reproduce.table import markdown_table
+
+    return markdown_table(SO101_DEMO)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "perturbations": perturbations,
+    "grid": grid,
     "twin differences": twin_differences,
     "commands": commands,
     "reproductions": reproductions,
+    "results": results,
 }
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page."""
     return re.sub(r"<!-- table: ([\w ]+) -->", lambda found: TABLES[found.group(1)](), markdown)
+
+
+def fill_in_place(path: Path) -> None:
+    """Renew every table of a Markdown file that carries both marks."""
+    text = path.read_text(encoding="utf-8")
+    marked = r"<!-- table: ([\w ]+) -->\n.*?<!-- end of table -->"
+    fresh = re.sub(
+        marked, lambda found: f"<!-- table: {found[1]} -->\n\n{TABLES[found[1]]()}\n<!-- end of table -->", text,
+        flags=re.DOTALL,
+    )  # fmt: skip
+    if fresh != text:
+        path.write_text(fresh, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        fill_in_place(Path(name))

@@ -126,17 +126,16 @@ def save_calibration(calibration: Calibration) -> Path:
 
 def load_calibration(name: str) -> Calibration:
     """The calibration of arm `name`. Raises `FermoError` naming the command that makes one."""
-    path = calibration_path(name)
+    path, again = calibration_path(name), f"fermo calibrate so101 --port PORT --name {name}"
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise FermoError(
-            f"arm {name!r} is not calibrated (no {path}; calibrated: {', '.join(known) or 'none'}); "
-            f"run `fermo calibrate so101 --name {name}`"
+            f"arm {name!r} is not calibrated (no {path}; calibrated: {', '.join(known) or 'none'}); run `{again}`"
         )
     try:
         data = json.loads(path.read_text())
     except ValueError as error:
-        raise FermoError(f"{path} is not JSON ({error}); run `fermo calibrate so101 --name {name}`") from error
+        raise FermoError(f"{path} is not JSON ({error}); run `{again}`") from error
     return Calibration.from_json(data)
 
 

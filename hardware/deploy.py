@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fermo.assets.scenes.so101 import HOME_QPOS
+from fermo.errors import FermoError
 from fermo.hardware.clock import Clock, WallClock
 from fermo.hardware.loop import LoopReport, Tick, check_plant, run_policy
 from fermo.hardware.registry import make_robot
@@ -222,6 +223,12 @@ def deploy(
         FermoError: The checkpoint, the calibration or the signals do not fit; nothing has moved then.
     """
     policy = load_checkpoint(checkpoint)
+    tracked = [signal.name for signal in policy.spec.observations if signal.device == "object_tracker"]
+    if tracked and tracker is None:
+        raise FermoError(
+            f"this policy reads {', '.join(tracked)} from an object tracker: say where it is with --tracker HOST:PORT "
+            f"(fermo twin prints its own)"
+        )
     driven = ServoProcess(robot, port=port, tracker=tracker, name=name)
     check_plant(policy.spec, driven.spec)
     with driven:

@@ -64,6 +64,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = existing_folder(options.checkpoint, "checkpoint")
     if options.twin == (options.port is not None):
         raise FermoError("give either --twin or --port PORT (fermo find-port finds an arm, fermo twin serves a twin)")
+    if options.port and not Path(options.port).exists():
+        raise FermoError(f"there is no serial device {options.port}; `fermo find-port` lists those that there are")
     report = _on_twin(options, folder) if options.twin else _on_port(options, folder)
     _print_report(report)
     if options.report:

@@ -1,32 +1,37 @@
-"""The reproductions fermo knows; importing this module registers them."""
+"""The reproductions fermo knows; importing this module registers them, and pulls no simulator in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fermo.cli.demo_pipeline import STAGES, DemoConfig, run_demo
 from fermo.errors import FermoError
-from fermo.hardware.deploy import deploy_on_twin
-from fermo.training.bench.evaluate import TEST_SEED, evaluate
-from fermo.training.report import schema
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 from fermo.training.statistics import newcombe_paired
 
-_SMALL = DemoConfig(gammas=(7.0, 10.0, 15.0))
-_CONFIGS = {
-    Budget.SMOKE: DemoConfig(
-        episodes=32, recoveries=96, steps=1_200, gammas=(10.0,), validation=32, test=64, expert=32
-    ),
-    Budget.SMALL: _SMALL,
-    Budget.PAPER: replace(_SMALL, episodes=1_024, recoveries=3_072, steps=40_000, test=2_048),
-}
+if TYPE_CHECKING:
+    from fermo.cli.demo_pipeline import DemoConfig
+
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
 _TWIN_EPISODES = {Budget.SMOKE: 2, Budget.SMALL: 200, Budget.PAPER: 200}
 
 
+def _config(budget: Budget) -> DemoConfig:
+    from fermo.cli.demo_pipeline import DemoConfig
+
+    small = DemoConfig(gammas=(7.0, 10.0, 15.0))
+    return {
+        Budget.SMOKE: DemoConfig(
+            episodes=32, recoveries=96, steps=1_200, gammas=(10.0,), validation=32, test=64, expert=32
+        ),
+        Budget.SMALL: small,
+        Budget.PAPER: replace(small, episodes=1_024, recoveries=3_072, steps=40_000, test=2_048),
+    }[budget]
+
+
 def _cells(budget: Budget) -> Sequence[Cell]:
-    config, seeds = _CONFIGS[budget], _SEEDS[budget]
+    config, seeds = _config(budget), _SEEDS[budget]
     train = [Cell(name=f"sim/seed={seed}", seed=seed, steps=config.steps, work=_sim(config)) for seed in seeds]
     twin = Cell(name="twin/seed=0", seed=0, steps=_TWIN_EPISODES[budget], work=_twin)
     return [*train, Cell(name="sim/all", seed=0, steps=0, work=_pooled), twin]
@@ -35,6 +40,9 @@ def _cells(budget: Budget) -> Sequence[Cell]:
 def _sim(config: DemoConfig):
     def work(work: Workspace) -> Mapping[str, Number]:
         """Demonstrations, both policies and their scores on held-out starts, for one seed."""
+        from fermo.cli.demo_pipeline import STAGES, run_demo
+        from fermo.training.report import schema
+
         run = run_demo(work.folder / "run", config, seed=work.seed, resume=True, stages=STAGES[:4])
         headline = schema.load(run.path, schema.Headline)
         numbers = {score.policy: Number.rate(score.successes, score.trials) for score in headline.scores}
@@ -58,6 +66,7 @@ def _random(work: Workspace, config: DemoConfig) -> Number:
 
     from fermo.cli.demo_pipeline import TASK
     from fermo.envs.registry import make_task
+    from fermo.training.bench.evaluate import TEST_SEED, evaluate
 
     task, generator = make_task(TASK), torch.Generator().manual_seed(work.seed)
     bounds = task.spec.commands[0]
@@ -83,6 +92,9 @@ def _pooled(work: Workspace) -> Mapping[str, Number]:
 
 def _twin(work: Workspace) -> Mapping[str, Number]:
     """The first seed's chosen policy on the twin, in lockstep time."""
+    from fermo.hardware.deploy import deploy_on_twin
+    from fermo.training.bench.evaluate import TEST_SEED
+
     gamma = work.results["sim/seed=0"]["chosen gamma"].value
     name = f"lipschitz_bc-gamma={gamma:g}"
     checkpoint = next(parent for parent in work.folder.parents if (parent / "sim").is_dir()) / "sim" / "seed=0"

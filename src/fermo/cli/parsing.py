@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -31,7 +31,10 @@ def parse(options: type[Options], command: str, arguments: Sequence[str]) -> Opt
     except SystemExit as end:
         if not end.code:
             raise
-        raise FermoError(f"{_one_line(told.getvalue())}; see fermo {command} --help") from None
+        line = _one_line(told.getvalue())
+        if "did you mean" not in line and (unknown := re.search(r"unrecognized options: (--[\w.-]+)", line)):
+            line += _nearest(unknown.group(1), options)
+        raise FermoError(f"{line}; see fermo {command} --help") from None
     except ValueError as error:  # a config that checks itself
         raise FermoError(str(error)) from None
 
@@ -44,6 +47,15 @@ def existing_folder(path: Path, what: str) -> Path:
     near = difflib.get_close_matches(path.name, beside, n=1)
     hint = f"; did you mean {path.parent / near[0]}?" if near else ""
     raise FermoError(f"there is no {what} folder {path}{hint}")
+
+
+def _nearest(flag: str, options: type[Any]) -> str:
+    """A hint at the nearest option where tyro, which weighs the parts of a dotted name alone, has none."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        tyro.cli(options, args=["--help"])
+    near = difflib.get_close_matches(flag, set(re.findall(r"--[a-z][\w.-]*", told.getvalue())), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _one_line(box: str) -> str:

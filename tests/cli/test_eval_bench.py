@@ -1,0 +1,86 @@
+"""`fermo eval` and `fermo bench`: counts with intervals, the same each time; mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fermo.cli import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hardly trained; its figures mean nothing."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    main(["train", "SO101-PickCube", "mlp_bc", "--policy.hidden", "16", "--num-envs", "4", "--training.steps", "4",
+          "--folder", str(run)])  # fmt: skip
+    return run / "train/checkpoint"
+
+
+def evaluated(checkpoint: Path, where: Path, *options: str) -> dict[str, Any]:
+    main(["eval", str(checkpoint), "--episodes", "3", "--json", str(where), *options])
+    return json.loads(where.read_text())
+
+
+def test_eval_writes_counts_and_their_interval(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluated(checkpoint, tmp_path / "eval.json")
+    assert result["task"] == "fermo/SO101-PickCube-v0" and result["trials"] == 3
+    low, high = result["wilson_95"]
+    assert 0 <= low <= result["rate"] == result["successes"] / 3 <= high <= 1
+    assert low < high  # three episodes never make a rate certain
+    assert "95 % Wilson interval" in capsys.readouterr().out
+    assert evaluated(checkpoint, tmp_path / "again.json") == result
+
+
+@pytest.mark.slow  # minutes without OpenGL: every picture shows the arm's full meshes
+def test_eval_films_the_first_episode(checkpoint: Path, tmp_path: Path) -> None:
+    video = tmp_path / "first.mp4"
+    evaluated(checkpoint, tmp_path / "eval.json", "--video", str(video))
+    assert video.read_bytes()[4:8] == b"ftyp"
+
+
+def test_bench_counts_every_severity_of_both(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = tmp_path / "robustness.json"
+    both = [str(checkpoint), "--against", str(checkpoint)]
+    main(["bench", *both, "--only", "push", "--worlds", "2", "--json", str(where)])
+    (curve,) = json.loads(where.read_text())["curves"]
+    assert (curve["kind"], curve["unit"]) == ("push", "N")
+    assert [series["policy"] for series in curve["series"]] == ["checkpoint", "against"]
+    assert all(series["trials"] == [2] * len(curve["severities"]) for series in curve["series"])
+    assert curve["series"][0]["successes"] == curve["series"][1]["successes"]  # one checkpoint twice, the same starts
+    text = capsys.readouterr().out
+    assert "Pushes [N]" in text and str(where) in text
+
+
+@pytest.mark.parametrize(
+    "words, advice",
+    [
+        ("bench {} --only frction", "did you mean 'friction'?"),
+        ("bench {} --worlds 0", "worlds must be at least 1"),
+        ("bench {} --against no-such-folder", "there is no checkpoint folder"),
+        ("bench no-such-folder", "there is no checkpoint folder"),
+        ("eval {} --episodes 0", "episodes must be at least 1"),
+        ("eval {} --task Hopper", "does not fit fermo/Hopper-v5"),
+        ("eval {} --task SO101-PickCub", "did you mean 'SO101-PickCube-v0'?"),
+        ("eval no-such-folder", "there is no checkpoint folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: str, advice: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([word.format(checkpoint) for word in words.split()])
+    told = capsys.readouterr().err
+    assert end.value.code == 2
+    assert told.startswith("fermo: error: ") and told.count("\n") == 1
+    assert advice in told
+    assert list(tmp_path.iterdir()) == []

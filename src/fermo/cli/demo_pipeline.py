@@ -35,7 +35,7 @@ from fermo.training.statistics import paired_difference, wilson
 
 TASK = "fermo/SO101-PickCube-v0"
 LABELS = {"lipschitz_bc": "Lipschitz BC", "mlp_bc": "Unconstrained BC"}
-GOAL = "The cube is more than 5 cm above its start at the end of the 6 s episode."
+GOAL = "The cube is more than 5 cm above its start at the end of the episode."
 STARTS = (
     "Cube anywhere 0.14 to 0.26 m from the base within 40 degrees to either side, at any yaw; none of these starts was "
     "used in training or to choose gamma."

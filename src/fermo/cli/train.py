@@ -108,7 +108,9 @@ def _train(task: str, family: str, options: Any) -> None:
     if options.data is None:
         expert_task(task)
     else:
-        existing_folder(options.data, "dataset")
+        from fermo.training.data.reader import Dataset
+
+        Dataset.open(existing_folder(options.data, "dataset"))  # a damaged one is found before a run folder is made
     run = RunFolder.create(folder, config, seeds={"data": options.seed}, resume=options.resume)
     data = options.data or _recorded(run, task, options)
     checkpoint = _fitted(run, task, family, data, options)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fermo.assets.scenes.so101 import so101_scene
+from fermo.envs.core.task import Simulation
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.actuation import ActionDelay, ActionNoise, ActionSaturation, AdversarialBlend
 from fermo.envs.perturbations.base import Perturbation
@@ -25,8 +26,16 @@ from fermo.envs.perturbations.wrench import ObjectMove, Push
 from fermo.envs.tasks.so101_pick_cube import PickCube
 from fermo.errors import FermoError
 
-torch.set_num_threads(1)
+
+class DirectPickCube(PickCube):
+    """Goals reach the servos as they are, without the safety limiter: what a perturbation made of them shows."""
+
+    def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
+        return action
+
+
 TASK = PickCube()
+DIRECT = DirectPickCube()
 SPEC = TASK.spec
 MIX = torch.linspace(-1.0, 1.0, SPEC.command_size * SPEC.observation_size).reshape(SPEC.command_size, -1)
 
@@ -239,7 +248,7 @@ class TestDelay:
         assert torch.equal(seen[:, 0], true[:, 0]) and torch.equal(seen[2:, 1], true[:-2, 1])
 
     def test_action_delay_is_exact_and_holds_the_first(self) -> None:
-        env = VectorEnv(TASK, 2, perturbations=[ActionDelay(2 * TASK.control_dt)])
+        env = VectorEnv(DIRECT, 2, perturbations=[ActionDelay(2 * TASK.control_dt)])
         env.reset()
         sent, applied = [], []
         for step in range(6):
@@ -262,7 +271,7 @@ class TestDelay:
 
 
 def test_saturation_limits_the_speed_exactly() -> None:
-    env = VectorEnv(TASK, 2, perturbations=[ActionSaturation(torch.tensor([1.0, 2.0]))])
+    env = VectorEnv(DIRECT, 2, perturbations=[ActionSaturation(torch.tensor([1.0, 2.0]))])
     env.reset()
     applied = []
     for step in range(5):
@@ -274,7 +283,7 @@ def test_saturation_limits_the_speed_exactly() -> None:
 
 
 def test_blend_is_the_convex_combination() -> None:
-    env = VectorEnv(TASK, 2, perturbations=[AdversarialBlend(0.25, adversary=lambda obs: torch.full((2, 6), 0.8))])
+    env = VectorEnv(DIRECT, 2, perturbations=[AdversarialBlend(0.25, adversary=lambda obs: torch.full((2, 6), 0.8))])
     env.reset()
     env.step(torch.zeros(2, 6))
     torch.testing.assert_close(env.sim["ctrl"], torch.full((2, 6), 0.2).double(), check_dtype=False)

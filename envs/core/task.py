@@ -111,6 +111,10 @@ class Task(ABC):
         """The model as the back end called `backend` needs it; its physics and sizes are those of `model`."""
         return self.model
 
+    def picture_model(self) -> mujoco.MjModel:
+        """The model for pictures: the same `qpos`, and perhaps lighter meshes."""
+        return self.model
+
     @property
     def control_dt(self) -> float:
         """Time between actions [s]."""

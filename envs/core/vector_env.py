@@ -46,7 +46,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         seed: Of every random number; a world's episode depends on (seed, world, episode) alone.
         autoreset_mode: When finished worlds restart.
         perturbations: Applied in this order.
-        first_world: Number of the first world, so that a batch can be split over processes.
+        worlds: The number of each world, 0 to N - 1 when None: a batch can be split over processes, and worlds of one
+            number share every random draw.
         dump_folder: Where diverged states are written for ``fermo play``; in the temporary directory when None.
         backend_options: Passed to the back end, for example ``{"num_threads": 2}``.
     """
@@ -60,7 +61,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         seed: int = 0,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         perturbations: Sequence[Perturbation] = (),
-        first_world: int = 0,
+        worlds: Tensor | None = None,
         dump_folder: Path | None = None,
         backend_options: dict[str, Any] | None = None,
     ) -> None:
@@ -73,10 +74,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.autoreset_mode = autoreset_mode
         self.perturbations = tuple(perturbations)
         self.dump_folder = dump_folder
-        worlds = torch.arange(first_world, first_world + num_envs, device=self.device)
-        self.episode = torch.full_like(worlds, -1)
-        self.random = WorldRandom(seed, worlds, self.episode)
-        self.steps = torch.zeros_like(worlds)
+        numbers = torch.arange(num_envs) if worlds is None else worlds
+        if numbers.shape != (num_envs,):
+            raise BackendError(f"worlds has shape ({num_envs},) here, got {tuple(numbers.shape)}")
+        numbers = numbers.to(self.device, torch.int64)
+        self.episode = torch.full_like(numbers, -1)
+        self.random = WorldRandom(seed, numbers, self.episode)
+        self.steps = torch.zeros_like(numbers)
         self.sim = Simulation(self.backend, self.random, self.steps)
         self.sim.sensors = task.make_sensors(num_envs, self.device)
         self._done = torch.zeros(num_envs, dtype=torch.bool, device=self.device)

@@ -97,7 +97,7 @@ class Friction(ModelParameter):
     name = "friction"
     unit = "1"
     nominal = 1.0
-    low = 0.01
+    low = 0.001
     high = 10.0
 
     def elements(self, model: mujoco.MjModel) -> dict[str, Index]:

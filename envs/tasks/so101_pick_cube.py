@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import mujoco
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from fermo.assets.so101_plant import PICK_PLANT
 from fermo.envs.core.object_tracker import ObjectTracker, ObjectTrackerConfig
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
+from fermo.envs.rendering.coarse import coarse_visuals
 from fermo.envs.tasks.so101_servos import LimitedServos
 
 
@@ -86,6 +88,10 @@ class PickCube(Task):
         self.cube_qpos = slice(address, address + 7)
         self.tool_site = self.model.site(TOOL_SITE).id
         self.wrist_body = self.model.body("gripper").id
+
+    def picture_model(self) -> mujoco.MjModel:
+        """See `Task.picture_model`: the CAD meshes are far finer than a video."""
+        return coarse_visuals(so101_scene())
 
     def initial_state(self, random: WorldRandom) -> tuple[Tensor, Tensor]:
         """The cube anywhere in the annulus at any yaw, the arm near its home pose."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import mujoco
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from fermo.assets.scenes.so101 import HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import REACH_PLANT
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
+from fermo.envs.rendering.coarse import coarse_visuals
 from fermo.envs.tasks.so101_servos import LimitedServos
 
 
@@ -72,6 +74,10 @@ class Reach(Task):
         self.model = so101_scene(with_cube=False).compile()
         self.max_steps = round(self.config.episode_s * self.spec.rate_hz)
         self.tool_site = self.model.site(TOOL_SITE).id
+
+    def picture_model(self) -> mujoco.MjModel:
+        """See `Task.picture_model`: the CAD meshes are far finer than a video."""
+        return coarse_visuals(so101_scene(with_cube=False))
 
     def initial_state(self, random: WorldRandom) -> tuple[Tensor, Tensor]:
         """The arm near its home pose, at rest."""

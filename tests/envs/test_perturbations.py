@@ -84,7 +84,12 @@ def shoved(env: VectorEnv) -> None:
 def rollout(perturbations: list[Perturbation], *, num_envs: int = 3, steps: int = 14, first_world: int = 0) -> Tensor:
     """States and observations along a closed-loop rollout, ``(steps + 1, num_envs, nq + observation_size)``."""
     env = VectorEnv(
-        TASK, num_envs, seed=5, perturbations=perturbations, first_world=first_world, backend_options={"num_threads": 1}
+        TASK,
+        num_envs,
+        seed=5,
+        perturbations=perturbations,
+        worlds=torch.arange(num_envs) + first_world,
+        backend_options={"num_threads": 1},
     )
     obs, _ = env.reset()
     shoved(env)

@@ -74,7 +74,7 @@ def plain(mode, world):
 
 def batched(mode, worlds, **options):
     """The same rows from the vector environment, one list for each world."""
-    env = VectorEnv(pendulum(), len(worlds), seed=SEED, autoreset_mode=mode, first_world=worlds[0], **options)
+    env = VectorEnv(pendulum(), len(worlds), seed=SEED, autoreset_mode=mode, worlds=torch.as_tensor(worlds), **options)
     start, _ = env.reset()
     rows = [[(start[k].numpy(), 0.0, False, False, None)] for k in range(len(worlds))]
     for action in actions()[:, worlds]:
@@ -122,7 +122,7 @@ def test_contact_forces_do_not_depend_on_the_other_worlds(name):
     """Fields the engine computes late are shared scratch in a batch; no world may see another's."""
 
     def run(num, first, threads):
-        env = VectorEnv(make_task(name), num, first_world=first, autoreset_mode=AutoresetMode.SAME_STEP,
+        env = VectorEnv(make_task(name), num, worlds=torch.arange(num) + first, autoreset_mode=AutoresetMode.SAME_STEP,
                         backend_options={"num_threads": threads})  # fmt: skip
         out = [env.reset(seed=4)[0][:, None]]
         for action in torch.from_numpy(np.random.default_rng(1).uniform(-0.4, 0.4, (30, 4, env.task.model.nu))):

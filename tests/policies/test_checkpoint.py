@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fermo.errors import FermoError
 from fermo.policies import checkpoint as checkpoint_module
-from fermo.policies.checkpoint import load_checkpoint, read_header, read_spec, save_checkpoint
+from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
+from fermo.policies.checkpoint_header import read_header, read_spec
 from tests.policies.plants import SPEC, demonstrations, fitted_policy
 
 FILES = ("config.json", "model.safetensors", "signals.json")

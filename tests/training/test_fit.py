@@ -13,7 +13,7 @@ import torch
 import fermo.training.fit
 from fermo.errors import FermoError
 from fermo.policies.behavior_cloning import BehaviorCloningPolicy
-from fermo.policies.checkpoint import read_header
+from fermo.policies.checkpoint_header import read_header
 from fermo.training.data.reader import Dataset
 from fermo.training.fit import fit
 from fermo.training.loops.bc import train_bc

@@ -33,7 +33,8 @@ class Outcome:
 
 
 def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed: int,
-             perturbations: Sequence[Perturbation] = (), record: int = 0, progress: str = "") -> Outcome:  # fmt: skip
+             perturbations: Sequence[Perturbation] = (), worlds: Tensor | None = None, record: int = 0,
+             progress: str = "") -> Outcome:  # fmt: skip
     """Run `act` in `episodes` worlds at once, one episode each.
 
     Args:
@@ -42,17 +43,20 @@ def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed
         episodes: How many; episode i starts from the same state whatever else differs.
         seed: Of the starts and of everything random.
         perturbations: What goes wrong.
+        worlds: Number of each episode's world, when it is not 0, 1, 2, ...: equal numbers start and go on alike.
         record: Of how many episodes to keep the poses.
         progress: Title of a progress bar; none when empty.
     """
-    env = VectorEnv(task, episodes, seed=seed, autoreset_mode=AutoresetMode.DISABLED, perturbations=perturbations)
+    env = VectorEnv(
+        task, episodes, seed=seed, autoreset_mode=AutoresetMode.DISABLED, perturbations=perturbations, worlds=worlds
+    )
     obs, _ = env.reset()
+    if task.success(env.sim) is None:
+        raise FermoError(f"task {task.name} does not define success; choose one that does")
     poses, info = [], {}
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
         with torch.no_grad():
             action = act(obs)
         obs, _, _, _, info = env.step(action)
         poses.append(env.sim["qpos"][:record].clone())
-    if "success" not in info:
-        raise FermoError(f"task {task.name} does not define success; choose one that does")
     return Outcome(success=info["success"].cpu(), qpos=torch.stack(poses, dim=1))

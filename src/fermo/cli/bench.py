@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from fermo.cli.eval import load_pair
-from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.parsing import existing_checkpoint, parse
 from fermo.errors import FermoError, unknown_name
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(BenchOptions, "bench", arguments)
     for folder in filter(None, (options.checkpoint, options.against)):
-        existing_folder(folder, "checkpoint")
+        existing_checkpoint(folder)
     from fermo.policies.behavior_cloning import BehaviorCloningPolicy
     from fermo.training.bench.grid import GRIDS, run_grid
     from fermo.training.files import write_json

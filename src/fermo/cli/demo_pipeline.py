@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fermo.assets.scenes.so101 import so101_scene
 from fermo.envs.core.task import Task
-from fermo.envs.rendering.coarse import coarse_visuals
 from fermo.envs.rendering.trajectory import render_trajectory
 from fermo.envs.rendering.video import write_mp4
 from fermo.hardware.deploy import DeployReport, Episode, deploy_on_twin
@@ -70,8 +68,8 @@ class DemoConfig:
     episodes: int = 256
     recoveries: int = 768
     steps: int = 6_000
-    gammas: tuple[float, ...] = (7.0, 10.0)
-    tolerance: float = 0.03
+    gammas: tuple[float, ...] = (10.0, 12.0)
+    tolerance: float = 0.01
     validation: int = 256
     test: int = 512
     expert: int = 128
@@ -220,8 +218,8 @@ class _Demo:
         print(f"  {build_report(self.run.path)}")
 
     def _film(self, name: str, qpos: np.ndarray, fps: float) -> None:
-        model = coarse_visuals(so101_scene())
-        frames = render_trajectory(model, qpos[: self.config.frames], camera="front", width=WIDTH, height=HEIGHT)
+        poses = qpos[: self.config.frames]
+        frames = render_trajectory(self.task.picture_model(), poses, camera="front", width=WIDTH, height=HEIGHT)
         write_mp4(self.run.path / name, frames, fps)
 
     def _score_policy(self, name: str, episodes: int, seed: int) -> Outcome:

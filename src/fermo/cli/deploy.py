@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.parsing import existing_checkpoint, parse
 from fermo.errors import FermoError, unknown_name
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
     if options.robot not in ROBOTS:
         raise unknown_name("robot", options.robot, ROBOTS)
-    folder = existing_folder(options.checkpoint, "checkpoint")
+    folder = existing_checkpoint(options.checkpoint)
     if options.twin == (options.port is not None):
         raise FermoError("give either --twin or --port PORT (fermo find-port finds an arm, fermo twin serves a twin)")
     if options.port and not Path(options.port).exists():
@@ -88,6 +88,9 @@ def _on_twin(options: DeployOptions, folder: Path) -> DeployReport:
 
 
 def _on_port(options: DeployOptions, folder: Path) -> DeployReport:
+    from fermo.hardware.calibration import load_calibration
+
+    load_calibration(options.name)  # an arm that is not ready is refused before torch takes its seconds to load
     from fermo.hardware.deploy import deploy
 
     return deploy(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.parsing import existing_checkpoint, parse
 from fermo.errors import FermoError
 
 if TYPE_CHECKING:
@@ -67,15 +67,16 @@ def main(arguments: Sequence[str]) -> None:
         from fermo.envs.rendering.video import write_mp4
 
         camera = task.model.camera(0).name if task.model.ncam else None
-        frames = render_trajectory(task.model, outcome.qpos[0, ::2].numpy(), camera=camera)
+        frames = render_trajectory(task.picture_model(), outcome.qpos[0, ::2].numpy(), camera=camera)
         print(write_mp4(options.video, frames, task.spec.rate_hz / 2))
 
 
 def load_pair(checkpoint: Path, task_name: str | None) -> tuple[Task, Policy]:
     """The checkpoint's policy and the task it is for; `FermoError` when their signals do not match."""
-    existing_folder(checkpoint, "checkpoint")
+    existing_checkpoint(checkpoint)
     from fermo.envs.registry import make_task, task_id
-    from fermo.policies.checkpoint import load_checkpoint, read_header
+    from fermo.policies.checkpoint import load_checkpoint
+    from fermo.policies.checkpoint_header import read_header
 
     name = task_name or read_header(checkpoint)["extra"].get("task")
     if name is None:

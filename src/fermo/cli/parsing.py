@@ -49,6 +49,14 @@ def existing_folder(path: Path, what: str) -> Path:
     raise FermoError(f"there is no {what} folder {path}{hint}")
 
 
+def existing_checkpoint(path: Path) -> Path:
+    """`path` if it is a whole checkpoint; else a `FermoError`, before anything that takes seconds is loaded."""
+    from fermo.policies.checkpoint_header import read_header
+
+    read_header(existing_folder(path, "checkpoint"))
+    return path
+
+
 def _nearest(flag: str, options: type[Any]) -> str:
     """A hint at the nearest option where tyro, which weighs the parts of a dotted name alone, has none."""
     told = io.StringIO()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.eval import load_pair
+from fermo.cli.parsing import parse
 from fermo.envs.registry import task_id
 from fermo.errors import FermoError
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     if (folder / "dump.json").is_file():
         _play_dump(folder, options)
     elif folder.is_dir() or _looks_like_a_path(options.target):
-        _play_checkpoint(existing_folder(folder, "checkpoint"), options)
+        _play_checkpoint(folder, options)
     else:
         name = task_id(options.target)
         if options.agent == "trained":
@@ -82,18 +83,8 @@ def _looks_like_a_path(target: str) -> bool:
 
 
 def _play_checkpoint(folder: Path, options: PlayOptions) -> None:
-    from fermo.envs.registry import make_task
-    from fermo.policies.checkpoint import load_checkpoint, read_header
-
-    task = options.task or read_header(folder)["extra"].get("task")
-    if task is None:
-        raise FermoError(f"{folder} does not say which task it was trained on; add --task TASK")
-    task = task_id(task)
-    policy = load_checkpoint(folder)
-    problems = policy.spec.mismatches(make_task(task).spec)
-    if problems:
-        raise FermoError(f"the policy in {folder} does not fit {task}: {'; '.join(problems)}")
-    _play_task(task, options, options.agent or "trained", policy.select_action)
+    task, policy = load_pair(folder, options.task)
+    _play_task(task.name, options, options.agent or "trained", policy.select_action)
 
 
 def _play_task(name: str, options: PlayOptions, agent: str, act: Callable[[Tensor], Tensor] | None) -> None:
@@ -158,7 +149,7 @@ def _film(env: VectorEnv, choose: Callable[[Tensor], Tensor], options: PlayOptio
     qpos = np.stack([data.qpos.copy() for data in _episode(env, choose)])
     rate = 1 / env.task.control_dt
     rows = np.rint(np.arange(0, len(qpos), rate / _VIDEO_RATE)).astype(int)
-    _write_film(env.task.model, qpos[rows[rows < len(qpos)]], options)
+    _write_film(env.task.picture_model(), qpos[rows[rows < len(qpos)]], options)
 
 
 def _write_film(model: mujoco.MjModel, qpos: np.ndarray, options: PlayOptions) -> None:

@@ -20,7 +20,7 @@ _TWIN_EPISODES = {Budget.SMOKE: 2, Budget.SMALL: 200, Budget.PAPER: 200}
 def _config(budget: Budget) -> DemoConfig:
     from fermo.cli.demo_pipeline import DemoConfig
 
-    small = DemoConfig(gammas=(7.0, 10.0, 15.0))
+    small = DemoConfig(gammas=(7.0, 10.0, 12.0, 15.0), steps=8_000)
     return {
         Budget.SMOKE: DemoConfig(
             episodes=32, recoveries=96, steps=1_200, gammas=(10.0,), validation=32, test=64, expert=32
@@ -127,7 +127,7 @@ SO101_DEMO = register(
             *(
                 Row(cell=f"sim/seed={seed}", number=f"difference/gamma={gamma}",
                     label=f"Lipschitz - unconstrained, gamma {gamma}, seed {seed}")
-                for gamma in (7, 10, 15) for seed in (0, 1, 2)
+                for gamma in (7, 10, 12, 15) for seed in (0, 1, 2)
             ),
             Row(cell="twin/seed=0", number="lipschitz_bc", label="Lipschitz BC, twin in lockstep time"),
         ),

@@ -41,8 +41,8 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
     Axis(kind="cube_mass", title="Cube mass", severities=(0.02, 0.06, 0.12, 0.24, 0.48),
          sentence="The cube is heavier than the 20 g it had in every demonstration."),
     Axis(kind="friction", title="Friction", severities=(0.0045, 0.0055, 0.01, 0.1, 1.0),
-         sentence="Every surface is more slippery: the sliding friction is multiplied by this factor. The closed jaw presses "
-                  "the 0.2 N cube with 23 N, so it holds until next to nothing is left."),
+         sentence="Every surface is more slippery: the sliding friction is multiplied by this factor. The closed jaw "
+                  "presses the 0.2 N cube with 23 N, so it holds until next to nothing is left."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
     Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.075, 0.095),

@@ -25,24 +25,31 @@ class DivergedWorldWarning(UserWarning):
     """A world's state stopped being finite; the message says where its replay lies."""
 
 
-def report(env: VectorEnv, ctrl: Tensor, worlds: list[int]) -> list[Path]:
+def report(env: VectorEnv, worlds: list[int], state: Tensor, ctrl: Tensor, episode: Tensor,
+           step: Tensor) -> list[Path]:  # fmt: skip
     """Write a replayable folder for each world and warn once, naming them.
 
     A dump holds ``model.mjb`` (with that world's parameters), ``state.safetensors`` (``state (nstate,)`` before the
     step that failed and ``ctrl (nu,)`` that was applied) and ``dump.json``.
+
+    Args:
+        env: Where it happened.
+        worlds: Rows of the following.
+        state: Last good states ``(N, nstate)``.
+        ctrl: Controls applied ``(N, nu)``.
+        episode: Episode numbers ``(N,)``.
+        step: Steps of the episode ``(N,)``.
     """
     root = env.dump_folder or Path(tempfile.gettempdir()) / "fermo-dumps"
     root.mkdir(parents=True, exist_ok=True)
-    state = env.backend.get_state()
     folders = []
     for world in worlds:
-        episode, step = int(env.episode[world]), int(env.steps[world])
-        folder = Path(tempfile.mkdtemp(prefix=f"world{world}-episode{episode}-step{step}-", dir=root))
+        when = {"world": world, "episode": int(episode[world]), "step": int(step[world])}
+        folder = Path(tempfile.mkdtemp(prefix="-".join(f"{key}{value}" for key, value in when.items()) + "-", dir=root))
         mujoco.mj_saveModel(env.backend.world_model(world), str(folder / "model.mjb"), None)
         rows = {"state": state[world], "ctrl": ctrl[world].detach()}
         save_file({key: row.cpu().double().contiguous() for key, row in rows.items()}, folder / "state.safetensors")
-        about = {"task": env.task.name, "seed": env.seed, "world": world, "episode": episode, "step": step,
-                 "substeps": env.task.substeps}  # fmt: skip
+        about = {"task": env.task.name, "seed": env.seed, **when, "substeps": env.task.substeps}
         (folder / "dump.json").write_text(json.dumps(about, indent=1))
         folders.append(folder)
     warnings.warn(
@@ -52,6 +59,11 @@ def report(env: VectorEnv, ctrl: Tensor, worlds: list[int]) -> list[Path]:
         stacklevel=3,
     )
     return folders
+
+
+def bad_action(worlds: list[int]) -> BackendError:
+    """The error for actions that are not finite."""
+    return BackendError(f"the action of world(s) {worlds} is not finite: look for NaN in the policy's input")
 
 
 def load_dump(folder: Path) -> tuple[mujoco.MjModel, mujoco.MjData, dict]:

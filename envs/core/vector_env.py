@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fermo.envs.core import nan_guard
 from fermo.envs.core.backend import BackendError, make_backend
+from fermo.envs.core.captured_step import CapturedStep, Incidents
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Simulation, Task
 from fermo.envs.perturbations.base import Perturbation
@@ -48,6 +50,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         perturbations: Applied in this order.
         worlds: The number of each world, 0 to N - 1 when None: a batch can be split over processes, and worlds of one
             number share every random draw.
+        captured: Replay the whole step as one CUDA graph, in which no operation waits for a value; what goes wrong is
+            then found by `check`. On a CUDA device when None.
         dump_folder: Where diverged states are written for ``fermo play``; in the temporary directory when None.
         backend_options: Passed to the back end, for example ``{"num_threads": 2}``.
     """
@@ -62,6 +66,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         perturbations: Sequence[Perturbation] = (),
         worlds: Tensor | None = None,
+        captured: bool | None = None,
         dump_folder: Path | None = None,
         backend_options: dict[str, Any] | None = None,
     ) -> None:
@@ -86,6 +91,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._done = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._checked: set[str] = set()
         self._bound = False
+        self.captured = self.device.type != "cpu" if captured is None else captured
+        self._captured_step = CapturedStep(self) if self.captured else None
+        self._incidents = Incidents(self.backend.get_state(), task.model.nu)
         self.single_observation_space = _box(task.spec.observations, task.dtype)
         self.single_action_space = _box(task.spec.commands, torch.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -109,7 +117,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             if not mask.all():
                 raise BackendError("a seed is the whole batch's: reset every world with it, or leave it out")
             self.random.seed = int(seed) & 0xFFFFFFFF
-            self.episode[mask] = -1
+            self.episode.fill_(-1)
+            if self.captured:  # the seed is a constant of the graph
+                self._captured_step = CapturedStep(self)
         self._reset(mask)
         return self._observe(), {}
 
@@ -122,29 +132,61 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise BackendError(
                 f"actions have shape ({self.num_envs}, {self.task.spec.command_size}) here, got {tuple(action.shape)}"
             )
+        return self._captured_step(action) if self._captured_step else self.eager_step(action)
+
+    def eager_step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """`step`, as separate operations; in a captured environment nothing here may wait for a tensor's value."""
         restart = self._done.clone() if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
-        ignored = self.backend.failed if restart is None else self.backend.failed | restart
-        action = action.masked_fill(ignored[:, None], 0.0)
-        if not torch.isfinite(action).all():
-            worlds = torch.nonzero(~torch.isfinite(action).all(dim=1)).flatten().tolist()
-            raise BackendError(f"the action of world(s) {worlds} is not finite: look for NaN in the policy's input")
+        action = self._usable(action, restart)
         self._advance(action)
         reward, terminated, truncated, info = self._judge(action)
-        if restart is not None and restart.any():
+        if restart is not None and self._concerns(restart):
             self._reset(restart)
             reward = reward.masked_fill(restart, 0.0)
             terminated, truncated = terminated & ~restart, truncated & ~restart
             info["reward_terms"] = {name: term.masked_fill(restart, 0.0) for name, term in info["reward_terms"].items()}
             info |= {flag: info[flag] & ~restart for flag in ("failed", "success") if flag in info}
-        self._done = terminated | truncated
+        done = terminated | truncated
+        self._done.copy_(done)
         obs = self._observe()
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            done = self._done
             info["final_obs"], info["_final_obs"] = obs, done
-            if done.any():
+            if self._concerns(done):
                 self._reset(done)
                 obs = torch.where(done[:, None], self._observe(), obs)
         return obs, reward, terminated, truncated, info
+
+    def check(self) -> None:
+        """Report what captured steps could only note; every 64th of them does it by itself.
+
+        Raises:
+            BackendError: An action was not finite, or a buffer of the engine overflowed.
+        """
+        self._incidents.report(self)
+
+    def roots(self) -> dict[str, Any]:
+        """What has a memory beside the engine, for `Memory`."""
+        counters = {"episode": self.episode, "steps": self.steps, "done": self._done}
+        perturbations = {f"{index} {each.name}": each for index, each in enumerate(self.perturbations)}
+        return {"counters": counters, "sensors": dict(self.sim.sensors), "perturbations": perturbations}
+
+    def _concerns(self, mask: Tensor) -> bool:
+        """Whether `mask` holds for any world; a captured step cannot ask, and acts as if."""
+        return self.captured or bool(mask.any())
+
+    def _usable(self, action: Tensor, restart: Tensor | None) -> Tensor:
+        """`action` with zero in the worlds that ignore theirs; one that is not finite elsewhere is an error."""
+        ignored = self.backend.failed if restart is None else self.backend.failed | restart
+        if self.captured:
+            finite = torch.isfinite(action).all(dim=1) | ignored
+            self._incidents.bad_action |= ~finite
+            return torch.where((ignored | ~finite)[:, None], 0.0, action)
+        if ignored.any():
+            action = action.masked_fill(ignored[:, None], 0.0)
+        # A sum is cheaper than a look at every element, and finite only if they all are.
+        if not math.isfinite(float(action.sum())) and not torch.isfinite(action).all():
+            raise nan_guard.bad_action(torch.nonzero(~torch.isfinite(action).all(dim=1)).flatten().tolist())
+        return action
 
     def _advance(self, action: Tensor) -> None:
         for perturbation in self.perturbations:
@@ -156,42 +198,52 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             perturbation.before_step(self)
         failed_before = self.backend.failed.clone()
         self.backend.step(ctrl, self.task.substeps)
-        new = self.backend.failed & ~failed_before
-        if new.any():
-            nan_guard.report(self, ctrl, torch.nonzero(new).flatten().tolist())
+        self._note_failures(failed_before, ctrl)
         self.steps += 1
         for sensor in self.sim.sensors.values():
             sensor.update(self.sim)
+
+    def _note_failures(self, before: Tensor, ctrl: Tensor) -> None:
+        """Write down worlds that diverged in this step; from a captured step, only keep what `check` needs for it."""
+        failed = self.backend.failed
+        if self.captured:
+            self._incidents.note(failed & ~before, self.backend.get_state(), ctrl, self.episode, self.steps)
+        elif not torch.equal(failed, before):
+            worlds = torch.nonzero(failed & ~before).flatten().tolist()
+            nan_guard.report(self, worlds, self.backend.get_state(), ctrl, self.episode, self.steps)
 
     def _judge(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
         terms = self.task.reward(self.sim, action)
         for name, term in terms.items():
             self._check(f"reward term {name!r}", term, (self.num_envs,))
-        failed = self.backend.failed.clone()
-        if failed.any():
-            terms = {name: _finite_where(failed, term) for name, term in terms.items()}
         terminated = self.task.terminated(self.sim)
         self._check("terminated", terminated, (self.num_envs,))
-        info: dict[str, Any] = {"reward_terms": terms, "failed": failed}
         success = self.task.success(self.sim)
+        failed = self.backend.failed.clone()
+        if self._concerns(failed):
+            terms = {name: _finite_where(failed, term) for name, term in terms.items()}
+            terminated = terminated | failed
+            success = None if success is None else success & ~failed
+        info: dict[str, Any] = {"reward_terms": terms, "failed": failed}
         if success is not None:
             self._check("success", success, (self.num_envs,))
-            info["success"] = success & ~failed
-        total = self.task.total(terms)
-        return total.to(self.task.dtype), terminated | failed, self.steps >= self.task.max_steps, info
+            info["success"] = success
+        reward = self.task.total(terms).to(self.task.dtype)
+        return reward, terminated, self.steps >= self.task.max_steps, info
 
     def _reset(self, mask: Tensor) -> None:
         """Begin new episodes in the worlds of `mask`; the others keep everything."""
-        self.episode[mask] += 1
-        self.steps[mask] = 0
-        self._done = self._done & ~mask
-        chosen = WorldRandom(self.random.seed, self.random.worlds[mask], self.episode[mask])
-        rows = self.task.initial_state(chosen)
-        qpos, qvel = self.sim["qpos"].clone(), self.sim["qvel"].clone()
-        for name, full, part in (("qpos", qpos, rows[0]), ("qvel", qvel, rows[1])):
-            self._check(f"initial {name}", part, (len(chosen.worlds), full.shape[1]))
-            full[mask] = part.to(full.dtype)
-        self.backend.reset(mask, qpos, qvel)
+        self.episode += mask
+        self.steps.masked_fill_(mask, 0)
+        self._done &= ~mask
+        # A captured step does not know how many worlds there are to draw for, and draws for all.
+        chosen = self.random if self.captured else self.random.of(mask)
+        states = []
+        for name, rows in zip(("qpos", "qvel"), self.task.initial_state(chosen), strict=True):
+            now = self.sim[name]
+            self._check(f"initial {name}", rows, (len(chosen.worlds), now.shape[1]))
+            states.append(rows if self.captured else _spread(rows.to(now), mask))
+        self.backend.reset(mask, *states)
         for perturbation in self.perturbations:
             perturbation.reset(self, mask)
         self.backend.forward(mask)
@@ -226,7 +278,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._check(f"observation {signal.name!r}", terms[signal.name], (self.num_envs, *signal.shape))
         parts = [terms[signal.name].reshape(self.num_envs, -1) for signal in self.task.spec.observations]
         obs = torch.cat(parts, dim=1).to(self.task.dtype)
-        if self.backend.failed.any():
+        if self._concerns(self.backend.failed):
             obs = _finite_where(self.backend.failed, obs)
         for perturbation in self.perturbations:
             obs = perturbation.observation(self, obs)
@@ -239,6 +291,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if tuple(value.shape) != shape:
             raise BackendError(f"task {self.task.name}: {what} has shape {tuple(value.shape)}, expected {shape}")
         self._checked.add(what)
+
+
+def _spread(rows: Tensor, mask: Tensor) -> Tensor:
+    """`rows` ``(K, n)`` at the K worlds of `mask` ``(N,)``, zero elsewhere, ``(N, n)``."""
+    full = rows.new_zeros(len(mask), rows.shape[1])
+    full[mask] = rows
+    return full
 
 
 def _finite_where(failed: Tensor, value: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Perturbation:
         low: Smallest severity accepted.
         high: Largest severity accepted.
         severity: One number, or one per world ``(N,)``.
+        scheduled: Whether a `Schedule` moves the severity within the episode.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class Perturbation:
     nominal: ClassVar[float]
     low: ClassVar[float]
     high: ClassVar[float]
+    scheduled: bool = False
 
     def __init__(self, severity: float | Tensor) -> None:
         self.severity = _as_written(severity)

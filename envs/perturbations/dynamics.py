@@ -22,8 +22,8 @@ Index = tuple[int | slice | list[int], ...]
 class ModelParameter(Perturbation):
     """Scales some elements of model fields; constants that MuJoCo derives from them follow.
 
-    Fields are written when an episode begins, and only in worlds whose severity changed since they were last written,
-    so a fixed severity costs nothing after the first reset. Several parameters compose as long as they own different
+    Fields are written at once, and again when an episode begins in worlds whose severity has changed since, so a fixed
+    severity costs nothing. In a captured environment only a schedule may change it. Several parameters compose as long as they own different
     elements.
     """
 
@@ -44,25 +44,30 @@ class ModelParameter(Perturbation):
         super().attach(env)
         model = env.backend.model
         self._elements = self.elements(model)
+        self._nominal = {
+            field: torch.as_tensor(getattr(model, field)[index], dtype=torch.float64, device=env.device)
+            for field, index in self._elements.items()
+        }
         self._compiled = self.compiled_severity(model)
         self._applied = torch.full_like(self.severity, self._compiled)
+        self._apply(env, self.severity != self._applied)
 
     def reset(self, env: VectorEnv, mask: Tensor) -> None:
         """See `Perturbation.reset`."""
-        self._apply(env, mask & (self.severity != self._applied))
+        if self.scheduled or not env.captured:
+            self._apply(env, mask & (self.severity != self._applied))
 
     def retune(self, env: VectorEnv) -> None:
         """See `Perturbation.retune`."""
         self._apply(env, self.severity != self._applied)
 
     def _apply(self, env: VectorEnv, worlds: Tensor) -> None:
-        if not worlds.any():
+        if not env.captured and not worlds.any():
             return
         factor = self.severity / self._compiled
         for field, index in self._elements.items():
             rows = env.backend.get_param(field)
-            nominal = torch.as_tensor(getattr(env.backend.model, field)[index], dtype=torch.float64, device=rows.device)
-            scaled = factor.reshape(-1, *[1] * nominal.ndim) * nominal
+            scaled = factor.reshape(-1, *[1] * self._nominal[field].ndim) * self._nominal[field]
             rows[(slice(None), *index)] = scaled.to(rows.dtype)
             env.backend.set_param(field, rows, worlds)
         self._applied = torch.where(worlds, self.severity, self._applied)

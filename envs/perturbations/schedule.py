@@ -27,6 +27,7 @@ class Schedule(Perturbation):
     def __init__(self, inner: Perturbation) -> None:
         # The bounds are the inner one's, and so is the severity: it was checked there.
         self.inner = inner
+        inner.scheduled = True
         self.name, self.unit, self.nominal = inner.name, inner.unit, inner.nominal  # type: ignore[misc]
         self.low, self.high = inner.low, inner.high  # type: ignore[misc]
 

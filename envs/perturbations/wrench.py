@@ -51,7 +51,7 @@ class Push(Perturbation):
 
     def reset(self, env: VectorEnv, mask: Tensor) -> None:
         """See `Perturbation.reset`."""
-        self._force[mask] = 0.0  # the back end cleared its own
+        self._force.masked_fill_(mask[:, None], 0.0)  # the back end cleared its own
 
     def before_step(self, env: VectorEnv) -> None:
         """See `Perturbation.before_step`."""

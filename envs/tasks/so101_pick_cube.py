@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fermo.assets.scenes.so101 import CUBE_HALF_SIZE, HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import PICK_PLANT
+from fermo.envs.core.constants import constant
 from fermo.envs.core.object_tracker import ObjectTracker, ObjectTrackerConfig
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
@@ -97,12 +98,11 @@ class PickCube(Task):
         """The cube anywhere in the annulus at any yaw, the arm near its home pose."""
         config, n = self.config, len(random.worlds)
         u = random.uniform("start cube", (3,))
-        low, high = (torch.tensor(bound, dtype=torch.float64) for bound in config.reach)
+        low, high = config.reach
         reach = torch.sqrt(low**2 + (high**2 - low**2) * u[:, 0])  # uniform over the area
         azimuth, yaw = config.azimuth * (2 * u[:, 1] - 1), 2 * math.pi * u[:, 2]
         qpos = torch.zeros(n, self.model.nq, dtype=torch.float64, device=u.device)
-        home = torch.tensor(HOME_QPOS, dtype=torch.float64, device=u.device)
-        qpos[:, :6] = home + config.start_spread * random.normal("start arm", (6,))
+        qpos[:, :6] = constant(HOME_QPOS, u.device) + config.start_spread * random.normal("start arm", (6,))
         cube = [reach * torch.cos(azimuth), reach * torch.sin(azimuth), torch.full_like(reach, CUBE_HALF_SIZE),
                 torch.cos(yaw / 2), torch.zeros_like(yaw), torch.zeros_like(yaw), torch.sin(yaw / 2)]  # fmt: skip
         qpos[:, self.cube_qpos] = torch.stack(cube, dim=1)

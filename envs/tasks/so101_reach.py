@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fermo.assets.scenes.so101 import HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import REACH_PLANT
+from fermo.envs.core.constants import constant
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
 from fermo.envs.rendering.coarse import coarse_visuals
@@ -82,7 +83,7 @@ class Reach(Task):
     def initial_state(self, random: WorldRandom) -> tuple[Tensor, Tensor]:
         """The arm near its home pose, at rest."""
         noise = random.normal("start arm", (6,))
-        qpos = torch.tensor(HOME_QPOS, dtype=torch.float64, device=noise.device) + self.config.start_spread * noise
+        qpos = constant(HOME_QPOS, noise.device) + self.config.start_spread * noise
         return qpos, torch.zeros_like(qpos)
 
     def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, Sensor]:

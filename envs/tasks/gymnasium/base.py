@@ -11,6 +11,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from fermo.envs.core.constants import constant
 from fermo.envs.core.post_constraint import add_post_constraint
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Simulation, Task
@@ -128,7 +129,7 @@ class GymnasiumTask(Task):
             qvel = scale * random.normal("initial qvel", (model.nv,))
         else:
             qvel = random.uniform("initial qvel", (model.nv,), low=-scale, high=scale)
-        return torch.as_tensor(model.qpos0, device=qpos.device) + qpos, qvel
+        return constant(tuple(model.qpos0), qpos.device) + qpos, qvel
 
     def observation(self, sim: Simulation) -> dict[str, Tensor]:
         """Positions, velocities, then what the environment adds."""

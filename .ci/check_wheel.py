@@ -6,7 +6,7 @@ import pkgutil
 import fermo
 from fermo.errors import FermoError
 
-ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
+ROOMS = ("assets", "benchmarks", "controllers", "envs", "hardware", "policies", "training")
 EXTRAS = ("mujoco_warp", "warp", "onnx", "onnxscript", "onnxruntime", "stable_baselines3", "viser", "robosuite", "ray")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
+ROOMS = ("assets", "benchmarks", "controllers", "envs", "hardware", "policies", "training")
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a policy on demonstrations: fermo train TASK FAMILY",
     "eval": "score a checkpoint on held-out starts, with a video",
     "bench": "a checkpoint, or two, under a grid of perturbations",
+    "bench-speed": "how fast tasks step, beside the bare engine and beside peers",
     "play": "watch a task, a checkpoint or a diverged world",
     "certify": "check the certificate of a checkpoint against its weights",
     "twin": "serve a robot's twin and print its port",

@@ -48,11 +48,15 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# robosuite pins an old numpy, so it is left out here.
+# robosuite pins an old numpy, so it is left out here. A torch that is already there, or that TORCH_INDEX gave, stays.
+NEWEST := $(VENV)-newest
 newest:
-	test -x $(VENV)-newest/bin/python || $(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
-	$(VENV)-newest/bin/python -m pytest
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(if $(TORCH_INDEX),$(NEWEST)/bin/python -m pip install --quiet --upgrade --index-url $(TORCH_INDEX) torch)
+	$(NEWEST)/bin/python -m pip freeze | grep '^torch==' > $(NEWEST)/torch.txt || true
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --constraint $(NEWEST)/torch.txt --editable ".[dev,docs]"
+	NO_MKDOCS_2_WARNING=1 $(NEWEST)/bin/mkdocs build --strict
+	$(NEWEST)/bin/python -m pytest
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest site build dist .pytest_cache .ruff_cache .hypothesis

@@ -7,11 +7,12 @@ import importlib
 from pathlib import Path
 
 import mujoco
+import torch
 
 from fermo.benchmarks.contender import Case
 from fermo.benchmarks.registry import LIFT
 from fermo.envs.registry import TASKS, make_task, task_id
-from fermo.errors import FermoError
+from fermo.errors import FermoError, unknown_name
 
 
 def full_name(name: str) -> str:
@@ -48,6 +49,19 @@ def describe_physics(model: mujoco.MjModel, substeps: int) -> str:
         f"{substeps} substeps of {option.timestep:g} s, integrator {integrator}, solver {solver} of at most "
         f"{option.iterations} iterations, {cone} cones"
     )
+
+
+def existing_device(backend: str, device: str | None) -> str:
+    """The device to use: as asked, or the warp back end's own choice; refuses one that is not there before any work."""
+    if backend == "cpu":
+        if device not in (None, "cpu"):
+            raise FermoError(f"the cpu back end has no device {device}: leave it out, or take --backend warp")
+        return "cpu"
+    count = torch.cuda.device_count()
+    known = ["cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
+    if device is not None and device not in known:
+        raise unknown_name("device", device, known)
+    return device or ("cuda" if count else "cpu")
 
 
 def _gymnasium_file(config: object) -> Path | None:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "bench": "a checkpoint, or two, under a grid of perturbations",
     "bench-speed": "how fast tasks step, beside the bare engine and beside peers",
     "play": "watch a task, a checkpoint or a diverged world",
+    "profile": "where a task's step goes, stage by stage",
     "certify": "check the certificate of a checkpoint against its weights",
     "twin": "serve a robot's twin and print its port",
     "find-port": "find the serial port that has servos behind it",

@@ -62,13 +62,13 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(BenchSpeedOptions, "bench-speed", arguments)
     from fermo.benchmarks import results, runner, summary
-    from fermo.benchmarks.cases import full_name
+    from fermo.benchmarks.cases import existing_device, full_name
     from fermo.benchmarks.contender import Case
     from fermo.benchmarks.worker_process import Python
 
     tasks = [full_name(name) for name in options.tasks]
     _check_contenders(options)
-    device = _device(options)
+    device = existing_device(options.backend, options.device)
     threads = options.threads or len(os.sched_getaffinity(0))
     cases = [
         Case(task=task, num_envs=count, threads=threads, backend=options.backend, device=device)
@@ -93,19 +93,3 @@ def _check_contenders(options: BenchSpeedOptions) -> None:
             raise unknown_name("contender", name, CONTENDERS)
         if CONTENDERS[name].backend != options.backend:
             raise FermoError(f"{name} is compared with --backend {CONTENDERS[name].backend}, not {options.backend}")
-
-
-def _device(options: BenchSpeedOptions) -> str:
-    """The warp back end's own choice where none was given; refuses one that is not there before any work."""
-    if options.backend == "cpu":
-        if options.device not in (None, "cpu"):
-            raise FermoError(f"the cpu back end has no device {options.device}: leave it out, or take --backend warp")
-        return "cpu"
-    import torch
-
-    count = torch.cuda.device_count()
-    device = options.device or ("cuda" if count else "cpu")
-    known = ["cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
-    if device not in known:
-        raise unknown_name("device", device, known)
-    return device

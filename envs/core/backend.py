@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import mujoco
@@ -33,7 +34,12 @@ class Backend(Protocol):
         num_worlds: N.
         device: Where the tensors live.
         dtype: Of the state inside the engine.
-        failed: Worlds that reached a non-finite or diverging state and are frozen, shape ``(N,)`` bool.
+        failed: Worlds that reached a non-finite or diverging state and are frozen, shape ``(N,)`` bool. The same
+            tensor for the life of the back end.
+        graph_safe: Whether `step`, `reset`, `forward`, `set_params` and `get_state` never wait for the device, so that
+            a caller may capture them in a graph (`fermo.envs.core.warp_graph`). What the device finds wrong (an
+            overflow, a parameter that is not finite) is then told by `check`.
+        version: Changes when arrays are replaced; a graph captured before holds the old ones.
     """
 
     name: str
@@ -42,6 +48,12 @@ class Backend(Protocol):
     device: torch.device
     dtype: torch.dtype
     failed: Tensor
+
+    @property
+    def graph_safe(self) -> bool: ...  # noqa: D102
+
+    @property
+    def version(self) -> int: ...  # noqa: D102
 
     def read(self, name: str) -> Tensor:
         """Live view of a data array, shape ``(N, ...)``. Raises `BackendError` naming what exists."""
@@ -70,8 +82,21 @@ class Backend(Protocol):
     def set_param(self, name: str, values: Tensor, mask: Tensor | None = None) -> None:
         """Set a model field, rows ``(N, ...)``, in the worlds of `mask`.
 
-        Constants that MuJoCo derives from mass, inertia, pose or armature are recomputed. Raises `BackendError` for a
-        field that cannot differ between worlds, or values that are not finite.
+        Constants that MuJoCo derives from mass, inertia, pose, armature or size are recomputed. Raises `BackendError`
+        for a field that cannot differ between worlds and, here or at the next `check`, for values that are not finite
+        or outside the field's limits; such worlds keep what they had.
+        """
+        ...
+
+    def set_params(self, values: Mapping[str, Tensor], mask: Tensor | None = None) -> None:
+        """Set several model fields as `set_param` does; what derives from them is recomputed once."""
+        ...
+
+    def check(self) -> None:
+        """Raise `BackendError` for what went wrong on the device; waits for it.
+
+        Buffers for contacts or constraint rows that overflowed (physics is wrong since) and parameters that were
+        refused. Call it every few steps.
         """
         ...
 

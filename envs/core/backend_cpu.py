@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 
 import mujoco
 import mujoco.batch
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from fermo.envs.core.backend import BackendError
+from fermo.envs.core.parameters import check_together, inside, limits, refusal
 from fermo.errors import unknown_name
 
 _BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-_SIZE_FIELDS = frozenset({"geom_size", "geom_type", "geom_dataid"})
+_STRUCTURE = frozenset({"geom_type"})
 
 
 class CpuBackend:
@@ -32,6 +34,8 @@ class CpuBackend:
     name = "cpu"
     device = torch.device("cpu")
     dtype = torch.float64
+    graph_safe = False
+    version = 0
 
     def __init__(self, model: mujoco.MjModel, num_worlds: int, *, num_threads: int = 0, refresh: bool = True) -> None:
         threads = num_threads or len(os.sched_getaffinity(0))
@@ -103,23 +107,45 @@ class CpuBackend:
 
     def set_param(self, name: str, values: Tensor, mask: Tensor | None = None) -> None:
         """See `Backend.set_param`."""
+        self.set_params({name: values}, mask)
+
+    def set_params(self, values: Mapping[str, Tensor], mask: Tensor | None = None) -> None:
+        """See `Backend.set_params`."""
+        check_together(values)
+        chosen = np.ones(self.num_worlds, bool) if mask is None else mask.numpy()
+        rows = {name: self._checked(name, value, chosen) for name, value in values.items()}
+        for name, row in rows.items():
+            self.batch.expand(name)[chosen] = row[chosen]
+        if chosen.any() and any(name in mujoco.MjModel._setconst_inputs or name.startswith("opt.") for name in rows):
+            self._derive(chosen)
+
+    def _checked(self, name: str, values: Tensor, chosen: np.ndarray) -> np.ndarray:
         self._check_param(name)
         field = self.batch.expand(name)
-        rows = np.asarray(values.detach().cpu(), dtype=field.dtype)
-        if rows.shape != field.shape:
-            raise BackendError(f"parameter {name!r} has shape {field.shape} (one row a world), got {rows.shape}")
-        chosen = np.ones(self.num_worlds, bool) if mask is None else mask.numpy()
-        if not np.isfinite(rows[chosen]).all():
-            raise BackendError(f"parameter {name!r} got values that are not finite")
-        field[chosen] = rows[chosen]
-        if chosen.any() and (name in mujoco.MjModel._setconst_inputs or name.startswith("opt.")):
-            self.batch.set_const(ids=chosen)
+        if tuple(values.shape) != field.shape:
+            got = tuple(values.shape)
+            raise BackendError(f"parameter {name!r} has shape {field.shape} (one row a world), got {got}")
+        wrong = chosen & ~inside(values, *limits(self.model, name)).cpu().numpy()
+        if wrong.any():
+            raise refusal(self.model, name, np.flatnonzero(wrong).tolist())
+        return np.asarray(values.detach().cpu(), dtype=field.dtype)
+
+    def _derive(self, chosen: np.ndarray) -> None:
+        """Recompute derived constants, but for bounding spheres of meshes: MuJoCo takes those of the first model."""
+        meshes = self.model.geom_type == int(mujoco.mjtGeom.mjGEOM_MESH)
+        spheres = self.batch.expand("geom_rbound")
+        kept = spheres[:, meshes].copy()
+        self.batch.set_const(ids=chosen)
+        spheres[:, meshes] = kept
 
     def _check_param(self, name: str) -> None:
         if name not in mujoco.batch.MODEL_FIELDS:
             raise unknown_name("model field", name, mujoco.batch.MODEL_FIELDS)
-        if name in _SIZE_FIELDS:
-            raise BackendError(f"{name!r} cannot differ between worlds (bounding volumes need it): build another model")
+        if name in _STRUCTURE:
+            raise BackendError(f"{name!r} cannot differ between worlds: build another model")
+
+    def check(self) -> None:
+        """See `Backend.check`; on the CPU every mistake is told where it is made."""
 
     def get_state(self) -> Tensor:
         """See `Backend.get_state`."""

@@ -1,12 +1,11 @@
-"""The Warp back end: mujoco_warp on a CUDA device as one captured graph per control step, or on Warp's CPU device."""
+"""The Warp back end: N worlds of `mujoco_warp` on a CUDA device, or on Warp's CPU device."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fermo.envs.core.backend import BackendError
-from fermo.envs.core.warp_sizes import probe_sizes
 from fermo.errors import unknown_name
 
 try:
@@ -25,25 +23,20 @@ try:
 except ImportError as error:
     raise BackendError(f'the warp back end needs mujoco-warp ({error}): pip install "fermo[warp]"') from error
 
+from fermo.envs.core.warp_buffers import Buffers, probed_sizes
+from fermo.envs.core.warp_graph import Captured, launching
+from fermo.envs.core.warp_params import WarpParameters, batched_names
+from fermo.envs.core.warp_support import check_supported, find_device
+
 # The layout of mjSTATE_INTEGRATION, so that a state can be replayed in plain MuJoCo.
 _STATE = ("time", "qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "qfrc_applied", "xfrc_applied",
           "eq_active", "mocap_pos", "mocap_quat", "userdata")  # fmt: skip
 # What a forward pass writes and a refresh does not.
-_ACCELERATION_STAGE = ("qacc", "act_dot", "sensordata", "actuator_force", "qfrc_actuator", "qfrc_smooth", "qacc_smooth",
-                       "qfrc_constraint", "qfrc_inverse", "cacc", "cfrc_int", "cfrc_ext")  # fmt: skip
+_ACCELERATIONS = frozenset({
+    "qacc", "act_dot", "actuator_force", "qfrc_actuator", "qfrc_smooth", "qacc_smooth", "qfrc_constraint",
+    "qfrc_inverse", "cacc", "cfrc_int", "cfrc_ext", "energy",
+})  # fmt: skip
 _AFTER_CONSTRAINT = frozenset({"cacc", "cfrc_int", "cfrc_ext"})
-_DERIVED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_length0", "tendon_invweight0", "eq_data",
-            "cam_pos0", "cam_poscom0", "cam_mat0", "light_pos0", "light_poscom0", "light_dir0",
-            "actuator_acc0")  # fmt: skip
-_SIZE_FIELDS = frozenset({"geom_size", "geom_aabb", "geom_rbound", "geom_dataid"})
-_FATAL = int(
-    mjw.OverflowType.NEFC | mjw.OverflowType.NJMAX_NNZ | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE
-    | mjw.OverflowType.CCD | mjw.OverflowType.HFIELD | mjw.OverflowType.CONTACT_MATCH
-)  # fmt: skip
-
-
-def _batched_names(kind: type, first: str) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind) if (getattr(field.type, "shape", ()) or ("",))[0] == first]
 
 
 class WarpBackend:
@@ -54,6 +47,13 @@ class WarpBackend:
     some contacts differently (MuJoCo turns those of a capsule on a plane along its axis), and the pyramidal friction
     cone depends on them: such friction forces differ by some percent.
 
+    A step waits for nothing: an overflow and a refused parameter are told by `check`. The engine has no pass over some
+    of the worlds, so `forward` computes all of them and keeps the rows outside the mask. What that costs depends on
+    what was read: kinematics and velocities until somebody reads an acceleration-stage array, then a whole physics step
+    but for its integration.
+
+    In a failed world, arrays that would describe the diverged state are zero.
+
     Args:
         model: Compiled model.
         num_worlds: N.
@@ -61,6 +61,13 @@ class WarpBackend:
         nconmax: Contacts to allocate per world, pooled over worlds; probed when None.
         njmax: Constraint rows to allocate in each world; probed when None.
         refresh: Recompute derived arrays at the new state after `step`.
+        varying: Model fields that will differ between worlds. Others can be set too, but the first time replaces arrays
+            and so makes captured graphs stale (`version` changes).
+        on_overflow: ``"error"`` has `check` raise. ``"regrow"`` looks after each step, which waits for the device: it
+            enlarges the buffers and repeats the step from the state before it; `sizes` then tells what to pass next
+            time. Not `graph_safe`.
+        deterministic: Have mujoco_warp add floating-point numbers in a fixed order. See `docs/backends.md` for what
+            that does and does not fix in version 3.17.
 
     Raises:
         BackendError: No such device, or a model that mujoco_warp cannot simulate.
@@ -70,57 +77,46 @@ class WarpBackend:
     dtype = torch.float32
 
     def __init__(self, model: mujoco.MjModel, num_worlds: int, *, device: str | None = None, nconmax: int | None = None,
-                 njmax: int | None = None, refresh: bool = True) -> None:  # fmt: skip
-        self._wp_device = _find_device(device)
-        self.device = torch.device(wp.device_to_torch(self._wp_device))
+                 njmax: int | None = None, refresh: bool = True, varying: Iterable[str] = (),
+                 on_overflow: Literal["error", "regrow"] = "error", deterministic: bool = False) -> None:  # fmt: skip
+        check_supported(model)
+        self.device = find_device(device)
         self.model, self.num_worlds = copy.copy(model), num_worlds
         self.failed = torch.zeros(num_worlds, dtype=torch.bool, device=self.device)
+        self.graph_safe = on_overflow == "error"
         self._host = mujoco.MjData(model)
-        self._check_model()
-        with self._launching():
+        self._refresh_after = refresh
+        self._acceleration_sensors = bool((model.sensor_needstage == int(mujoco.mjtStage.mjSTAGE_ACC)).any())
+        with launching(self.device):
             try:
                 self._m = mjw.put_model(model)
-                nconmax, njmax = self._sizes(nconmax, njmax)
+                nconmax, njmax = probed_sizes(model, self._m, nconmax, njmax)
                 self._d = mjw.put_data(model, self._host, nworld=num_worlds, nconmax=nconmax, njmax=njmax)
             except (NotImplementedError, ValueError, RuntimeError) as error:
                 raise BackendError(f"mujoco_warp cannot simulate this model: {error}; use the cpu back end") from error
-        self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
-        self._refresh_after = refresh
-        self._graphs: dict[str, Any] = {}
-        self._changed: set[str] = set()
-        self._overflow = wp.to_torch(self._d.overflow)
+            self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
+            self._m.opt.deterministic = deterministic
+            self._params = WarpParameters(self.model, self._m, self._d, num_worlds, varying)
+        self._buffers = Buffers(self.model, self._d)
+        self._graphs: dict[str, Captured[None]] = {}
+        self._views: dict[str, Tensor] = {}
+        self._reread = 0
         self._state_views = [self._view(name) for name in _STATE]
-        self._acceleration = [self._view(name) for name in _ACCELERATION_STAGE]
         self._default = self._default_state()
-        self._data_names = sorted(name for name in _batched_names(mjw.Data, "nworld") if self._readable(name))
+        self._good, self._failed_before = self.get_state(), self.failed.clone()
+        self._data_names = sorted(name for name in batched_names(mjw.Data, "nworld") if self._readable(name))
+        self._late: dict[str, Tensor] = {}
+        self._reads_accelerations = False
 
-    def _check_model(self) -> None:
-        if self.model.nplugin and (self.model.geom_plugin == -1).all():
-            raise BackendError("the warp back end runs no engine plugins, and this model has one; use the cpu back end")
-        if self.model.nhistory:
-            raise BackendError("the warp back end runs no models with sensor or actuator delays; use the cpu back end")
-        if self.model.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_SLEEP):
-            raise BackendError("the warp back end puts no bodies to sleep; clear the model's sleep flag or use cpu")
+    @property
+    def version(self) -> int:
+        """See `Backend.version`."""
+        return self._params.version + self._buffers.version + self._reread
 
-    def _sizes(self, nconmax: int | None, njmax: int | None) -> tuple[int, int]:
-        """Contacts and constraint rows per world: as given, or probed."""
-        if nconmax is not None and njmax is not None:
-            return nconmax, njmax
-        contacts, rows = probe_sizes(self.model)
-        # Candidates of the broad phase share the contact buffer, and there can be more of them than contacts.
-        contacts = max(contacts, min(len(self._m.nxn_geom_pair_filtered), 512))
-        return contacts if nconmax is None else nconmax, rows if njmax is None else njmax
-
-    @contextmanager
-    def _launching(self) -> Iterator[None]:
-        """Launch on the stream torch uses now, so that its operations and ours are ordered."""
-        if self.device.type == "cuda":
-            stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
-            with wp.ScopedDevice(self._wp_device), wp.ScopedStream(stream):
-                yield
-        else:
-            with wp.ScopedDevice(self._wp_device):
-                yield
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The buffers' sizes, to be passed to the next back end for this model."""
+        return self._buffers.sizes
 
     # Reading
 
@@ -128,14 +124,26 @@ class WarpBackend:
         """See `Backend.read`."""
         if name not in self._data_names:
             raise unknown_name("data field", name, self._data_names)
-        if name in _AFTER_CONSTRAINT and not self._m.opt.run_rne_postconstraint:
-            self._m.opt.run_rne_postconstraint = True
-            self._graphs.clear()
-        return self._view(name)
+        view = self._view(name)
+        if name in self._late or name in _STATE:
+            return view
+        accelerations = name in _ACCELERATIONS or (name == "sensordata" and self._acceleration_sensors)
+        if accelerations or not self._refresh_after:
+            self._late[name] = view
+            self._reread += 1
+            self._m.opt.run_rne_postconstraint |= name in _AFTER_CONSTRAINT
+            if accelerations and not (self._reads_accelerations and name not in _AFTER_CONSTRAINT):
+                self._reads_accelerations = True
+                self._launch("forward", partial(mjw.forward, self._m, self._d))
+            self._zero_failed()
+        return view
 
     def _view(self, name: str) -> Tensor:
-        """A live view in MuJoCo's own shape."""
-        return wp.to_torch(getattr(self._d, name)).view(self.num_worlds, *np.shape(getattr(self._host, name)))
+        """A live view in MuJoCo's own shape; the arrays of one row a world are never replaced."""
+        if name not in self._views:
+            shape = np.shape(getattr(self._host, name))
+            self._views[name] = wp.to_torch(getattr(self._d, name)).view(self.num_worlds, *shape)
+        return self._views[name]
 
     def _readable(self, name: str) -> bool:
         """Whether the array means what MuJoCo's of that name does; some are packed differently or absent."""
@@ -147,22 +155,33 @@ class WarpBackend:
     def step(self, ctrl: Tensor, substeps: int) -> None:
         """See `Backend.step`."""
         self._view("ctrl").copy_(ctrl)
-        good = self.get_state()
-        self._launch(f"step {substeps}", lambda: self._advance(substeps))
-        self._check_overflow()
+        advance = partial(self._launch, f"step {substeps}", partial(self._advance, substeps))
+        advance()
+        while not self.graph_safe and self._buffers.overflowed():
+            with launching(self.device):
+                self._buffers.grow()
+            self._write_state(self._good, torch.ones_like(self.failed))
+            self.failed.copy_(self._failed_before)
+            advance()
+
+    def _advance(self, substeps: int) -> None:
+        self._good.copy_(self.get_state())
+        self._failed_before.copy_(self.failed)
+        for _ in range(substeps):
+            mjw.step(self._m, self._d)
+        self._buffers.note()
         finite = torch.ones_like(self.failed)
         for name in ("qpos", "qvel", "qacc"):  # a comparison with NaN is false
             finite &= (self._view(name).abs() < mujoco.mjMAXVAL).all(dim=1)
         self.failed |= ~finite
-        if self.failed.any():
-            self._write_state(good, self.failed)
-            self.forward(self.failed)
-
-    def _advance(self, substeps: int) -> None:
-        for _ in range(substeps):
-            mjw.step(self._m, self._d)
+        self._write_state(self._good, self.failed)
+        self._zero_failed()
         if self._refresh_after:
             self._refresh()
+
+    def _zero_failed(self) -> None:
+        for view in self._late.values():
+            view.masked_fill_(_rows(self.failed, view), 0)
 
     def _refresh(self) -> None:
         """Positions, velocities and their sensors at the present state, without collisions or constraints."""
@@ -175,39 +194,26 @@ class WarpBackend:
         mjw.sensor_vel(m, d)
 
     def _launch(self, name: str, work: Callable[[], None]) -> None:
-        """Run `work`; on a CUDA device as one graph, captured anew after model arrays were replaced."""
-        with self._launching():
-            if self.device.type != "cuda":
-                work()
-                return
-            if name not in self._graphs:
-                self._graphs[name] = self._capture(work)
-            wp.capture_launch(self._graphs[name], stream=wp.get_stream())
+        """Run `work`, on a CUDA device as one graph."""
+        if name not in self._graphs:
+            self._graphs[name] = Captured(work, self.device, lambda: self.version)
+        with launching(self.device):
+            self._graphs[name]()
 
-    def _capture(self, work: Callable[[], None]) -> Any:
-        before = self.get_state()
-        work()  # compile and load every kernel first: neither can happen during a capture
-        self._write_state(before, torch.ones_like(self.failed))
-        torch.cuda.synchronize(self.device)
-        stream = wp.Stream(self._wp_device)  # torch's default stream cannot be captured
-        with wp.ScopedStream(stream), wp.ScopedCapture(stream=stream) as capture:
-            work()
-        return capture.graph
+    def forward(self, mask: Tensor) -> None:
+        """See `Backend.forward`."""
+        kept = {name: view.clone() for name, view in self._late.items()}
+        if self._reads_accelerations:
+            self._launch("forward", partial(mjw.forward, self._m, self._d))
+        else:
+            self._launch("refresh", self._refresh)
+        for name, view in self._late.items():
+            view.copy_(torch.where(_rows(mask, view), view, kept[name]))
 
-    def _check_overflow(self) -> None:
-        if not (self._overflow & _FATAL).any():
-            return
-        bits = int(np.bitwise_or.reduce(self._overflow.cpu().numpy()))
-        names = ", ".join(str(kind.name) for kind in mjw.OverflowType if kind.value & bits & _FATAL)
-        rows = int(wp.to_torch(self._d.nefc).max())
-        contacts = max(int(wp.to_torch(count)) for count in (self._d.nacon, self._d.ncollision))
-        contacts = -(-contacts // self.num_worlds)
-        had_contacts, had_rows = self._d.naconmax // self.num_worlds, self._d.njmax
-        raise BackendError(
-            f"buffers overflowed ({names}) at nconmax={had_contacts}, njmax={had_rows}; the last substep needed "
-            f"{contacts} and {rows}; give the warp back end nconmax={2 * max(contacts, had_contacts)} and "
-            f"njmax={2 * max(rows, had_rows)}"
-        )
+    def check(self) -> None:
+        """See `Backend.check`."""
+        self._params.check()
+        self._buffers.check()
 
     # State
 
@@ -218,17 +224,6 @@ class WarpBackend:
             view = self._view(name)
             view.copy_(torch.where(mask[:, None], rows.to(view), view))
         self.failed &= ~mask
-
-    def forward(self, mask: Tensor) -> None:
-        """See `Backend.forward`."""
-        if not mask.any():
-            return
-        # The engine computes every world; those outside the mask keep the accelerations of their last substep.
-        kept = [view.clone() for view in self._acceleration]
-        self._launch("forward", lambda: mjw.forward(self._m, self._d))
-        for view, before in zip(self._acceleration, kept, strict=True):
-            view.copy_(torch.where(mask.view(-1, *[1] * (view.ndim - 1)), view, before))
-        self._check_overflow()
 
     def get_state(self) -> Tensor:
         """See `Backend.get_state`."""
@@ -264,85 +259,25 @@ class WarpBackend:
 
     def get_param(self, name: str) -> Tensor:
         """See `Backend.get_param`."""
-        rows = self._param_view(name)
-        return rows.expand(self.num_worlds, *rows.shape[1:]).clone()
+        return self._params.get(name)
 
     def set_param(self, name: str, values: Tensor, mask: Tensor | None = None) -> None:
         """See `Backend.set_param`."""
-        shape = (self.num_worlds, *self._param_view(name).shape[1:])
-        if tuple(values.shape) != shape:
-            raise BackendError(f"parameter {name!r} has shape {shape} (one row a world), got {tuple(values.shape)}")
-        chosen = torch.ones_like(self.failed) if mask is None else mask
-        rows = values.to(self.device)
-        if not torch.isfinite(rows[chosen]).all():
-            raise BackendError(f"parameter {name!r} got values that are not finite")
-        self._expand(name)
-        field = self._param_view(name)
-        field[chosen] = rows[chosen].to(field.dtype)
-        self._changed.add(name)
-        if name in mujoco.MjModel._setconst_inputs:
-            self._derive(chosen)
+        self.set_params({name: values}, mask)
 
-    def _derive(self, chosen: Tensor) -> None:
-        """Recompute derived constants in the worlds chosen; the others keep theirs to the last bit."""
-        names = [name for name in _DERIVED if getattr(self._m, name).size]
-        for name in names:
-            self._expand(name)
-        kept = {name: self._param_view(name).clone() for name in names}
-        with self._launching():
-            mjw.set_const(self._m, self._d)
-        for name in names:
-            self._param_view(name)[~chosen] = kept[name][~chosen]
-
-    def _param_view(self, name: str) -> Tensor:
-        """A live view in MuJoCo's own shape, one row if all worlds share it and N otherwise."""
-        owner, field, host = self._find_param(name)
-        array = wp.to_torch(getattr(owner, field))
-        return array.view(array.shape[0], *np.shape(host))
-
-    def _find_param(self, name: str) -> tuple[Any, str, Any]:
-        """Where the engine keeps a model field, and MuJoCo's own value of it."""
-        fields = [field for field in _batched_names(mjw.Model, "*") if np.size(getattr(self.model, field, ()))]
-        options = [f"opt.{field}" for field in _batched_names(mjw.Option, "*") if hasattr(self.model.opt, field)]
-        if name in _SIZE_FIELDS:
-            raise BackendError(f"{name!r} cannot differ between worlds, its bounding volumes depend on it")
-        if name in options:
-            field = name.removeprefix("opt.")
-            return self._m.opt, field, getattr(self.model.opt, field)
-        if name in fields:
-            return self._m, name, getattr(self.model, name)
-        if hasattr(self.model, name) or (name.startswith("opt.") and hasattr(self.model.opt, name[4:])):
-            raise BackendError(f"mujoco_warp cannot give each world its own {name!r}; use the cpu back end")
-        raise unknown_name("model field", name, fields + options)
-
-    def _expand(self, name: str) -> None:
-        """Give each world its own row of a field. Graphs hold the old array, so they are captured again."""
-        owner, field, _ = self._find_param(name)
-        array = getattr(owner, field)
-        if array.shape[0] == self.num_worlds:
-            return
-        rows = wp.to_torch(array).repeat_interleave(self.num_worlds, dim=0)
-        setattr(owner, field, wp.from_torch(rows, dtype=array.dtype))
-        self._graphs.clear()
+    def set_params(self, values: Mapping[str, Tensor], mask: Tensor | None = None) -> None:
+        """See `Backend.set_params`."""
+        kept = {name: view.clone() for name, view in self._late.items()}
+        with launching(self.device):
+            self._params.set(values, mask)
+        for name, view in self._late.items():  # deriving constants moves the bodies and puts them back afresh
+            view.copy_(kept[name])
 
     def world_model(self, world: int) -> mujoco.MjModel:
         """The model of one world with its own parameters, for rendering and replay."""
-        model = copy.copy(self.model)
-        for name in self._changed:
-            row = self._param_view(name)[world].cpu().numpy()
-            target, field = (model.opt, name.removeprefix("opt.")) if name.startswith("opt.") else (model, name)
-            setattr(target, field, row.item() if row.ndim == 0 else row)
-        if self._changed & set(mujoco.MjModel._setconst_inputs):
-            mujoco.mj_setConst(model, mujoco.MjData(model))
-        return model
+        return self._params.world_model(world)
 
 
-def _find_device(name: str | None) -> Any:
-    wp.init()
-    cuda = [device.alias for device in wp.get_cuda_devices()]
-    if name is None:
-        name = cuda[0] if cuda else "cpu"
-    wanted = f"{name}:0" if name == "cuda" else name
-    if wanted != "cpu" and wanted not in cuda:
-        raise BackendError(f"no device {name!r} for the warp back end; this machine has {', '.join(['cpu', *cuda])}")
-    return wp.get_device(wanted)
+def _rows(mask: Tensor, view: Tensor) -> Tensor:
+    """`mask` ``(N,)`` shaped to broadcast over `view` ``(N, ...)``."""
+    return mask.view(-1, *[1] * (view.ndim - 1))

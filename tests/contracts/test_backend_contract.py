@@ -240,6 +240,35 @@ def test_derived_constants_follow_mass_and_inertia(engine: Engine) -> None:
     np.testing.assert_allclose(backend.world_model(0).body_mass, MODELS["so101"].body_mass, rtol=1e-6)
 
 
+def larger(spec: mujoco.MjSpec) -> None:
+    spec.geom("cube").size = [0.03, 0.02, 0.025]
+    spec.geom("cube").mass = 0.02
+
+
+def test_sizes_of_geometry_differ_between_worlds_and_their_bounds_follow(engine: Engine) -> None:
+    backend, expected = engine.make("so101"), compiled(larger)
+    cube = expected.geom("cube").id
+    mask = torch.tensor([False, True, False], device=backend.device)
+    fields = ("geom_size", "geom_rbound", "geom_aabb")
+    before = {name: backend.get_param(name) for name in fields}
+    rows = before["geom_size"].clone()
+    rows[:, cube] = rows.new_tensor(expected.geom_size[cube])
+    backend.set_param("geom_size", rows, mask)
+    for name in fields:
+        now = backend.get_param(name)
+        assert torch.equal(now[~mask], before[name][~mask]), name
+        np.testing.assert_allclose(numpy(now[1]), getattr(expected, name), rtol=4 * engine.epsilon, err_msg=name)
+    # It falls a millimetre onto the floor and rests on the faces of its new size; the small one is still in the air.
+    qpos, _ = (each.to(backend.device) for each in start(backend.model))
+    qpos[:, 8] = 0.026
+    backend.reset(torch.ones_like(mask), qpos, torch.zeros(N, backend.model.nv, device=backend.device))
+    for _ in range(4):
+        backend.step(qpos[:, :6], 4)
+    height = numpy(backend.read("qpos")[:, 8])
+    np.testing.assert_allclose(height[1], 0.025, atol=2e-4)
+    assert (height[[0, 2]] < 0.0245).all()
+
+
 def test_one_world_has_a_model_too(engine: Engine) -> None:
     backend = engine.make("pendulum", 1)
     backend.set_param("opt.gravity", torch.tensor([[0.0, 0.0, -1.5]]))
@@ -259,10 +288,17 @@ def test_mistakes_are_named(engine: Engine) -> None:
     rows = backend.get_param("body_mass")
     with pytest.raises(BackendError, match=r"body_mass.*shape"):
         backend.set_param("body_mass", rows[:2])
-    with pytest.raises(BackendError, match="not finite"):
+    with pytest.raises(BackendError, match=r"body_mass.*not finite or outside 0 .. inf in world\(s\) \[1\]"):
+        backend.set_param("body_mass", rows * torch.tensor([1.0, -1.0, 2.0], device=rows.device)[:, None])
+        backend.check()
+    with pytest.raises(BackendError, match=r"body_mass.*not finite"):
         backend.set_param("body_mass", rows * torch.nan)
-    with pytest.raises(BackendError, match=r"geom_size.*cannot differ between worlds"):
-        backend.set_param("geom_size", torch.ones(N, 2, 3))
+        backend.check()
+    backend.check()
+    with pytest.raises(BackendError, match=r"geom_type' cannot differ|cannot give each world its own 'geom_type"):
+        backend.set_param("geom_type", torch.ones(N, 2))
+    with pytest.raises(BackendError, match=r"'geom_rbound' cannot be set alone.*for a primitive set geom_size"):
+        backend.set_param("geom_rbound", torch.ones(N, 2))
     with pytest.raises(BackendError, match="num_worlds must be at least 1, got 0"):
         engine.make("pendulum", 0)
     with pytest.raises(FermoError, match="unknown back end 'wrap': did you mean 'warp'"):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import mujoco
+import mujoco_warp as mjw
 import pytest
 import torch
+import warp as wp
 
 from fermo.assets.scenes.so101 import HOME_QPOS, so101_scene
 from fermo.envs.core.backend import BackendError, make_backend
 from fermo.envs.core.nan_guard import DivergedWorldWarning, load_dump
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.core.warp_graph import capture
 from fermo.envs.core.warp_sizes import probe_sizes
 from fermo.envs.perturbations.dynamics import CubeMass, Friction, ServoGain
 from fermo.envs.perturbations.sensing import ObservationNoise
 from fermo.envs.perturbations.wrench import Push
 from fermo.envs.tasks.so101_pick_cube import PickCube
 from tests.contracts.backend_models import MODELS
+from tests.envs.no_sync import no_sync
 
 torch.set_num_threads(1)
 WARP = {"device": "cpu"}
@@ -135,9 +140,138 @@ def test_overflow_is_an_error_that_names_the_sizes(sizes: tuple[int, int], kind:
     qpos = torch.tensor(model.qpos0).repeat(2, 1)
     qpos[:, 8] += 0.001
     backend.reset(torch.ones(2, dtype=torch.bool), qpos, torch.zeros(2, model.nv))
-    told = rf"{kind}.*nconmax={sizes[0]}, njmax={sizes[1]}; .*give the warp back end nconmax=\d+ and njmax=\d+"
+    backend.check()
+    backend.step(torch.zeros(2, 6), 8)
+    told = rf"{kind}.*nconmax={sizes[0]}, njmax={sizes[1]}; .*give the warp back end nconmax=\d+, njmax=\d+"
     with pytest.raises(BackendError, match=told):
-        backend.step(torch.zeros(2, 6), 8)
+        backend.check()
+
+
+def test_buffers_that_overflow_can_grow_and_the_step_is_repeated() -> None:
+    model = MODELS["so101"]
+    small = make_backend("warp", model, 2, nconmax=1, njmax=8, on_overflow="regrow", **WARP)
+    ample = make_backend("warp", model, 2, nconmax=64, njmax=64, **WARP)
+    qpos = torch.tensor(model.qpos0).repeat(2, 1)
+    qpos[:, 8] += 0.001
+    view, version = small.read("qpos"), small.version
+    assert not small.graph_safe and ample.graph_safe
+    for backend in (small, ample):
+        backend.reset(torch.ones(2, dtype=torch.bool), qpos, torch.zeros(2, model.nv))
+        for _ in range(3):
+            backend.step(torch.zeros(2, 6), 8)
+        backend.check()
+    assert torch.equal(small.get_state(), ample.get_state())
+    assert view.data_ptr() == small.read("qpos").data_ptr() and small.version > version
+    assert small.sizes["nconmax"] >= 4 and small.sizes["njmax"] >= 16  # pyramids of four contacts
+    assert ample.sizes == {"nconmax": 64, "njmax": 64}
+
+
+def arrays(value: object) -> dict[str, int]:
+    """Addresses of all of Warp's arrays in a dataclass of mujoco_warp."""
+    found = {}
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        inner = getattr(value, field.name)
+        if isinstance(inner, wp.array):
+            found[field.name] = inner.ptr
+        elif dataclasses.is_dataclass(inner):
+            found |= {f"{field.name}.{name}": address for name, address in arrays(inner).items()}
+    return found
+
+
+CHANGES = {
+    "body_mass": lambda rows: rows * 2,
+    "dof_damping": lambda rows: rows + 0.1,
+    "geom_friction": lambda rows: rows * 0.5,
+    "geom_size": lambda rows: rows * 1.1,
+    "actuator_gainprm": lambda rows: rows * 0.5,
+    "opt.gravity": lambda rows: rows * 0.5,
+}
+
+
+def test_a_step_with_new_parameters_and_a_reset_waits_for_nothing_and_keeps_every_address() -> None:
+    """What CUDA needs to hold all of it in one graph that sees later values."""
+    backend = make_backend("warp", MODELS["so101"], 3, varying=CHANGES, **WARP)
+    mask = torch.tensor([False, True, False])
+    qpos, ctrl = torch.tensor(MODELS["so101"].qpos0).repeat(3, 1), torch.zeros(3, 6)
+    for name in ("xpos", "sensordata", "qacc", "actuator_force"):
+        backend.read(name)
+    before = {name: backend.get_param(name) for name in CHANGES}
+
+    def episode(changed: dict[str, torch.Tensor]) -> torch.Tensor:
+        backend.step(ctrl, 4)
+        backend.set_params(changed, mask)
+        backend.reset(mask, qpos, backend.read("qvel"))
+        backend.forward(mask)
+        return backend.get_state()
+
+    episode(before)
+    held, version = arrays(backend._m) | arrays(backend._d), backend.version
+    with no_sync():
+        episode({name: change(before[name]) for name, change in CHANGES.items()})
+        backend.set_state(backend.get_state())
+    backend.check()
+    assert arrays(backend._m) | arrays(backend._d) == held and backend.version == version
+    for name in CHANGES:
+        now = backend.get_param(name)
+        assert torch.equal(now[~mask], before[name][~mask]) and not torch.equal(now[mask], before[name][mask])
+    backend.set_param("geom_margin", backend.get_param("geom_margin"))
+    assert backend.version > version  # not declared: graphs are stale, and know it
+
+
+def test_a_recorded_graph_sees_parameters_set_later() -> None:
+    """Warp records a graph on its CPU device too; it replays launches with the addresses they had."""
+    backend = make_backend("warp", MODELS["pendulum"], 2, varying=["opt.gravity", "body_mass"], **WARP)
+    everyone = torch.ones(2, dtype=torch.bool)
+
+    def begin() -> None:
+        backend.reset(everyone, torch.zeros(2, 2), torch.zeros(2, 2))
+
+    begin()
+    backend.step(torch.zeros(2, 2), 1)  # compiles
+    with wp.ScopedDevice("cpu"), wp.ScopedCapture() as capture:
+        mjw.step(backend._m, backend._d)
+
+    def fall(seconds: float = 0.1) -> torch.Tensor:
+        begin()
+        for _ in range(round(seconds / 0.004)):
+            wp.capture_launch(capture.graph)
+        return backend.read("qpos").clone()
+
+    first = fall()
+    assert first.abs().max() > 0.01
+    backend.set_param("opt.gravity", torch.tensor([[0.0, 0.0, -9.81], [0.0, 0.0, 0.0]]))
+    second = fall()
+    assert torch.equal(second[0], first[0]) and not second[1].any()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_graph_of_torch_and_warp_is_the_eager_step_and_sees_new_parameters() -> None:
+    model = MODELS["so101"]
+    start = torch.tensor(model.qpos0).repeat(4, 1).cuda()
+
+    def run(as_graph: bool) -> torch.Tensor:
+        backend = make_backend("warp", model, 4, device="cuda", varying=["body_mass"])
+        everyone = torch.ones(4, dtype=torch.bool, device="cuda")
+        ctrl, steps = torch.zeros(4, 6, device="cuda"), torch.zeros(4, device="cuda")
+
+        def step() -> torch.Tensor:
+            ctrl.copy_(0.1 * torch.sin(steps)[:, None])
+            backend.step(ctrl, 4)
+            steps.add_(1)
+            backend.reset(steps == 10, start, torch.zeros_like(backend.read("qvel")))
+            backend.forward(steps == 10)
+            return backend.read("qpos") * 1.0
+
+        backend.reset(everyone, start, torch.zeros_like(backend.read("qvel")))
+        call = capture(step, backend.device, lambda: backend.version) if as_graph else step
+        rows = [call().clone() for _ in range(12)]
+        backend.set_param("body_mass", 2 * backend.get_param("body_mass"))
+        rows += [call().clone() for _ in range(12)]
+        backend.check()
+        return torch.stack(rows)
+
+    torch.testing.assert_close(run(True), run(False), rtol=0, atol=1e-5)
 
 
 def test_probed_sizes_leave_room() -> None:

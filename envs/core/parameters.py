@@ -43,6 +43,6 @@ def check_together(values: Mapping[str, Tensor]) -> None:
     given = [name for name in MESH_FIELDS if name in values]
     if given and len(given) < len(MESH_FIELDS):
         raise BackendError(
-            f"{given[0]!r} cannot be set alone: a mesh needs its bounds. Set {', '.join(MESH_FIELDS)} in one set_params, "
-            "as fermo.envs.core.variants does; for a primitive set geom_size, and its bounds follow"
+            f"{given[0]!r} cannot be set alone: a mesh needs its bounds. Set {', '.join(MESH_FIELDS)} in one call, as "
+            "fermo.envs.core.variants does; for a primitive set geom_size, and its bounds follow"
         )

@@ -27,6 +27,10 @@ TASKS: dict[str, str] = {
     "fermo/Humanoid-v5": "fermo.envs.tasks.gymnasium.humanoid:Humanoid",
     "fermo/HumanoidStandup-v5": "fermo.envs.tasks.gymnasium.humanoid:HumanoidStandup",
     "fermo/InvertedPendulum-v5": "fermo.envs.tasks.gymnasium.inverted_pendulum:InvertedPendulum",
+    "fermo/Robosuite-Lift-v0": "fermo.envs.tasks.robosuite.lift:Lift",
+    "fermo/Robosuite-Stack-v0": "fermo.envs.tasks.robosuite.stack:Stack",
+    "fermo/Robosuite-NutAssemblySquare-v0": "fermo.envs.tasks.robosuite.nut_assembly:NutAssemblySquare",
+    "fermo/Robosuite-Door-v0": "fermo.envs.tasks.robosuite.door:Door",
 }
 
 

@@ -34,10 +34,9 @@ def pointer_offset(struct: str, field: str) -> int:
 
 
 def _find(struct: str, field: str, size: int) -> int | None:
-    model = mujoco.MjModel.from_xml_string(
-        _SMALL.format(n=size, body="".join(_BODY.format(i=i) for i in range(size)),
-                      motor="".join(f'<motor joint="j{i}"/>' for i in range(size)))  # fmt: skip
-    )
+    bodies = "".join(_BODY.format(i=i) for i in range(size))
+    motors = "".join(f'<motor joint="j{i}"/>' for i in range(size))
+    model = mujoco.MjModel.from_xml_string(_SMALL.format(n=size, body=bodies, motor=motors))
     data = mujoco.MjData(model)
     owner = model if struct == "mjModel" else data
     if field == "time":

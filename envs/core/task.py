@@ -79,6 +79,10 @@ class Task(ABC):
     def initial_state(self, random: WorldRandom) -> tuple[Tensor, Tensor]:
         """Starting states ``qpos (K, nq)`` and ``qvel (K, nv)`` of the K worlds that `random` covers, float64."""
 
+    def initial_parameters(self, random: WorldRandom) -> dict[str, Tensor]:
+        """Model fields that differ from episode to episode, rows ``(K, ...)`` by name; see `Backend.set_params`."""
+        return {}
+
     @abstractmethod
     def observation(self, sim: Simulation) -> dict[str, Tensor]:
         """Each observation signal by name, ``(N, *shape)``."""

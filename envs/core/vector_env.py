@@ -244,6 +244,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._check(f"initial {name}", rows, (len(chosen.worlds), now.shape[1]))
             states.append(rows if self.captured else _spread(rows.to(now), mask))
         self.backend.reset(mask, *states)
+        parameters = self.task.initial_parameters(chosen)
+        if parameters:
+            spread = {name: rows if self.captured else _spread(rows, mask) for name, rows in parameters.items()}
+            self.backend.set_params(spread, mask)
         for perturbation in self.perturbations:
             perturbation.reset(self, mask)
         self.backend.forward(mask)
@@ -294,8 +298,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
 
 def _spread(rows: Tensor, mask: Tensor) -> Tensor:
-    """`rows` ``(K, n)`` at the K worlds of `mask` ``(N,)``, zero elsewhere, ``(N, n)``."""
-    full = rows.new_zeros(len(mask), rows.shape[1])
+    """`rows` ``(K, ...)`` at the K worlds of `mask` ``(N,)``, zero elsewhere, ``(N, ...)``."""
+    full = rows.new_zeros(len(mask), *rows.shape[1:])
     full[mask] = rows
     return full
 

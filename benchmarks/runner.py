@@ -52,8 +52,7 @@ def measure(cases: Sequence[Case], plan: Plan, tell: Callable[[str], None] = lam
         format=FORMAT, command=made["command"], started=made["started"], cpu=machine["cpu"], cores=machine["cores"],
         memory_gib=machine["memory_gib"], gpus=tuple(machine["gpus"]),
         commit=git["commit"] + "+" * git["edited"] if git else "",
-        versions=tuple(f"{name} {version}" for name, version in made["versions"].items()),
-        round_s=plan.round_s, comparisons=comparisons,
+        versions=plan.pythons[0].versions, round_s=plan.round_s, comparisons=comparisons,
     )  # fmt: skip
 
 

@@ -95,6 +95,13 @@ def results() -> str:
     return markdown_table(SO101_DEMO)
 
 
+def performance() -> str:
+    """Speed and profiles, from the JSON in ``benchmarks/results/``."""
+    from fermo.benchmarks.page import markdown
+
+    return markdown()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "perturbations": perturbations,
@@ -103,6 +110,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "reproductions": reproductions,
     "results": results,
+    "performance": performance,
 }
 
 

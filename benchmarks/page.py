@@ -1,0 +1,120 @@
+"""The page of measured speed: every file of a results folder as tables and drawings, with the command that made it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from fermo.benchmarks import charts, results, summary
+from fermo.benchmarks.profile import Profile
+from fermo.benchmarks.results import Comparison, Results
+from fermo.training.files import read_json
+from fermo.training.records import from_json
+
+_SWEEP = 3  # from so many numbers of worlds of one task on, growth is drawn
+_HEADER = ("", "env-steps/s (95 %)", "per CPU-second", "fermo is × as fast (95 %)", "worlds", "KiB a world", "")
+
+
+def markdown(folder: Path | str = "benchmarks/results") -> str:
+    """All that was measured, file by file; a sentence where there is nothing."""
+    parts = [_section(path) for path in sorted(Path(folder).rglob("*.json"))]
+    return charts.STYLE + "\n\n" + "\n\n".join(parts) if parts else "Nothing has been measured yet."
+
+
+def _section(path: Path) -> str:
+    data = read_json(path)
+    return _profile(from_json(Profile, data, str(path))) if "stages" in data else _speed(results.load(path))
+
+
+def _speed(measured: Results) -> str:
+    """Comparisons, then growth for the tasks that were run at many numbers of worlds."""
+    by_task = [list(group) for _, group in itertools.groupby(measured.comparisons, key=lambda each: each.task)]
+    parts = [
+        f"## {', '.join(group[0].task.removeprefix('fermo/') for group in by_task)}",
+        f"`{measured.command}`\n\n{summary.machine(measured)}. {', '.join(measured.versions)}."
+        f"{f' Commit {measured.commit[:10]}.' if measured.commit else ''} Turns of {measured.round_s:g} s.",
+    ]
+    for group in by_task:
+        parts += [_growth(group)] if len(group) >= _SWEEP else [_comparison(each) for each in group]
+    return "\n\n".join(parts)
+
+
+def _comparison(comparison: Comparison) -> str:
+    name = comparison.task.removeprefix("fermo/")
+    share = summary.share_of_ceiling(comparison)
+    said = (
+        f"fermo reaches {share.value:.0%} ({share.low:.0%} to {share.high:.0%}) of the bare engine. " if share else ""
+    )
+    rows = [_cells(line) for line in summary.lines(comparison)]
+    return "\n\n".join(
+        [
+            f"### {name}, N = {comparison.num_envs}, {comparison.threads} threads",
+            f"{said}Physics: {comparison.physics}.",
+            charts.rate_bars(comparison),
+            _table(_HEADER, rows),
+        ]
+    )
+
+
+def _cells(line: summary.Line) -> tuple[str, ...]:
+    row, rate, cpu_rate, lead = line.row, line.rate, line.cpu_rate, line.lead
+    if rate is None:
+        return (row.label, "", "", "", "", "", row.absent)
+    return (
+        row.label,
+        f"{rate.value:,.0f} ({rate.low:,.0f} to {rate.high:,.0f})",
+        f"{cpu_rate.value:,.0f}" if cpu_rate else "",
+        f"{lead.value:.2f} ({lead.low:.2f} to {lead.high:.2f})" if lead else "",
+        str(row.num_envs),
+        f"{line.world_bytes / 1024:,.1f}" if line.world_bytes else "",
+        row.note,
+    )
+
+
+def _growth(group: Sequence[Comparison]) -> str:
+    """Time of an environment step and memory of a world as their number grows."""
+    header = ("N", *(row.label for row in group[0].rows))
+    time_rows, memory_rows = [], []
+    for comparison in group:
+        found = summary.lines(comparison)
+        time_rows.append(
+            (str(comparison.num_envs), *(f"{1e6 / line.rate.value:,.2f}" if line.rate else "" for line in found))
+        )
+        memory = (f"{line.world_bytes / 1024:,.1f}" if line.world_bytes else "" for line in found)
+        memory_rows.append((str(comparison.num_envs), *memory))
+    name = group[0].task.removeprefix("fermo/")
+    return "\n\n".join(
+        [
+            f"### {name} as N grows, {group[0].threads} threads",
+            f"Physics: {group[0].physics}.",
+            charts.growth(group),
+            "Microseconds of wall time for one step of one world:",
+            _table(header, time_rows),
+            "KiB of memory for one world:",
+            _table(header, memory_rows),
+        ]
+    )
+
+
+def _profile(found: Profile) -> str:
+    rows = [(each.stage, f"{1e3 * each.seconds:.4f}", f"{each.share:.1%}") for each in found.stages]
+    split = [(each.stage, f"{1e3 * each.seconds:.4f}", f"{each.share:.1%}") for each in found.physics]
+    name, place = found.task.removeprefix("fermo/"), f" --backend {found.backend}" if found.backend != "cpu" else ""
+    return "\n\n".join(
+        [
+            f"## Where a step of {name} goes",
+            f"`fermo profile {name} --num-envs {found.num_envs}{place} --steps {found.steps}`: "
+            f"{1e3 * found.step_s:.3f} ms a step on {found.device}, {1e3 * found.bare_step_s:.3f} ms without clocks.",
+            charts.shares(found),
+            _table(("stage", "ms a step", "share"), rows),
+            "Physics by MuJoCo's own timers, one world on one thread:",
+            _table(("phase", "ms a step", "share"), split),
+        ]
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)

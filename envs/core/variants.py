@@ -1,12 +1,12 @@
 """Different objects in different worlds of one batch.
 
 All worlds share one model's structure, so an object is a body with a fixed number of mesh geoms, its *slots*, one for
-each convex hull. The compiler compiles the scene once for each object, with every object's meshes in the model; whatever
-the compiled models differ in is what must differ between worlds: mesh ids, poses and bounds of the geoms, mass and
-inertia of the body. Constants that MuJoCo derives from those are recomputed by the back end.
+each convex hull. MuJoCo compiles the scene once for each object, with every object's meshes in the model; whatever the
+compiled models differ in is what must differ between worlds: mesh ids, poses and bounds of the geoms, mass and inertia
+of the body. Constants that MuJoCo derives from those are recomputed by the back end.
 
-A slot that an object does not need takes part in nothing: the CPU back end lets it touch nothing, and mujoco_warp leaves
-out a geom whose mesh id is -1.
+A slot that an object does not need takes part in nothing: the CPU back end lets it touch nothing, and mujoco_warp
+leaves out a geom whose mesh id is -1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fermo.errors import unknown_name
 
 _BOUNDS = frozenset({"geom_size", "geom_aabb", "geom_rbound"})  # MuJoCo derives them for primitives, not for meshes
 _TOUCH = ("geom_contype", "geom_conaffinity")
-_TOUCH_SLACK = 1e-3
+_ABSENT_SIZE = 1e-3
 """Edge of the mesh in a slot that is not needed [m]."""
 
 
@@ -142,7 +142,7 @@ def _compile(spec: mujoco.MjSpec, body: str, objects: Sequence[MeshObject], chos
     for each in objects:
         for index, hull in enumerate(each.hulls):
             _add_mesh(scene, _mesh(each, index), hull)
-    _add_mesh(scene, "absent", _TOUCH_SLACK * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]))
+    _add_mesh(scene, "absent", _ABSENT_SIZE * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]))
     this = objects[chosen]
     for slot in range(slots):
         present = slot < len(this.hulls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,15 @@ class GymnasiumTask(Task):
                               rate_hz=1.0 / self.control_dt)  # fmt: skip
 
     def engine_model(self, backend: str) -> mujoco.MjModel:
-        """MuJoCo itself needs help to keep contact forces on bodies; mujoco_warp offers them."""
+        """MuJoCo itself needs help to keep contact forces on bodies; mujoco_warp offers them, but not every solver.
+
+        It has no projected Gauss-Seidel (PGS), which Gymnasium's Humanoid and HumanoidStandup ask for, so there the
+        Newton solver finds the same constraint forces: the two minimise one convex cost, Newton to a tighter tolerance.
+        """
+        if backend == "warp" and self.model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+            model = copy.copy(self.model)
+            model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+            return model
         if backend != "cpu" or not self.contact_forces_needed:
             return self.model
         spec = _read_spec(self.config.xml_file)

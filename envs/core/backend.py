@@ -100,6 +100,14 @@ class Backend(Protocol):
         """
         ...
 
+    def parameters_set(self) -> tuple[str, ...]:
+        """Model fields that were set for a world so far."""
+        ...
+
+    def late_arrays(self) -> dict[str, Tensor]:
+        """Derived arrays that somebody reads and that may describe a state before the present one, live, by name."""
+        ...
+
     def get_state(self) -> Tensor:
         """The state of every world, shape ``(N, nstate)``, a copy; with `set_state` an exact restore.
 

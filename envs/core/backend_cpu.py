@@ -49,6 +49,7 @@ class CpuBackend:
         self._last_good = self._rows.clone()
         self._warnings_seen = self._bad_states()
         self._ctrl = self.read("ctrl")
+        self._given: set[str] = set()
 
     def read(self, name: str) -> Tensor:
         """See `Backend.read`."""
@@ -116,6 +117,7 @@ class CpuBackend:
         rows = {name: self._checked(name, value, chosen) for name, value in values.items()}
         for name, row in rows.items():
             self.batch.expand(name)[chosen] = row[chosen]
+        self._given.update(rows)
         if chosen.any() and any(name in mujoco.MjModel._setconst_inputs or name.startswith("opt.") for name in rows):
             self._derive(chosen)
 
@@ -146,6 +148,14 @@ class CpuBackend:
 
     def check(self) -> None:
         """See `Backend.check`; on the CPU every mistake is told where it is made."""
+
+    def parameters_set(self) -> tuple[str, ...]:
+        """See `Backend.parameters_set`."""
+        return tuple(sorted(self._given))
+
+    def late_arrays(self) -> dict[str, Tensor]:
+        """See `Backend.late_arrays`; the arrays are copies that the engine fills after each call."""
+        return {name: view for name, view in self._views.items() if not self.batch.bind(name).flags.writeable}
 
     def get_state(self) -> Tensor:
         """See `Backend.get_state`."""

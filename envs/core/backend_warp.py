@@ -255,7 +255,15 @@ class WarpBackend:
         mujoco.mj_getState(self.model, self._host, row, kind)
         return torch.as_tensor(row, dtype=self.dtype, device=self.device)[None]
 
+    def late_arrays(self) -> dict[str, Tensor]:
+        """See `Backend.late_arrays`."""
+        return dict(self._late)
+
     # Parameters
+
+    def parameters_set(self) -> tuple[str, ...]:
+        """See `Backend.parameters_set`."""
+        return tuple(sorted(self._params.changed))
 
     def get_param(self, name: str) -> Tensor:
         """See `Backend.get_param`."""

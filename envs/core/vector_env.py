@@ -17,6 +17,7 @@ from torch import Tensor
 from fermo.envs.core import nan_guard
 from fermo.envs.core.backend import BackendError, make_backend
 from fermo.envs.core.captured_step import CapturedStep, Incidents
+from fermo.envs.core.checkpoint import load_batch, save_batch
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Simulation, Task
 from fermo.envs.perturbations.base import Perturbation
@@ -295,6 +296,22 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if tuple(value.shape) != shape:
             raise BackendError(f"task {self.task.name}: {what} has shape {tuple(value.shape)}, expected {shape}")
         self._checked.add(what)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, as copies on the environment's device.
+
+        On the CPU a batch that goes on from it repeats this one bit by bit. A memory that sensors or perturbations
+        keep in anything but tensors is not in it.
+        """
+        return save_batch(self)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, from a batch of the same task, size and perturbations.
+
+        Raises:
+            BackendError: The state is another batch's.
+        """
+        load_batch(self, state)
 
 
 def _spread(rows: Tensor, mask: Tensor) -> Tensor:

@@ -41,13 +41,14 @@ class WarpParameters:
 
     Attributes:
         version: Counts how often arrays were replaced.
+        changed: Names of the fields that were set.
     """
 
     def __init__(self, model: mujoco.MjModel, m: Any, d: Any, num_worlds: int, varying: Iterable[str] = ()) -> None:
         self._model, self._m, self._d, self._num_worlds = model, m, d, num_worlds
         self._everyone = torch.ones(num_worlds, dtype=torch.bool, device=wp.device_to_torch(wp.get_device()))
         self._refused: dict[str, Tensor] = {}
-        self._changed: set[str] = set()
+        self.changed: set[str] = set()
         self._views: dict[str, Tensor] = {}
         self.version = 0
         for name in varying:
@@ -68,7 +69,7 @@ class WarpParameters:
         for name, (rows, _) in checked.items():
             self._expand(name)
             _write(self._view(name), rows, chosen)
-            self._changed.add(name)
+            self.changed.add(name)
         if "geom_size" in values:
             self._derive(mjw.set_const_fixed, chosen, [name for name in _BOUNDS if name not in values],
                          keep=["body_subtreemass", *(name for name in _BOUNDS if name in values)])  # fmt: skip
@@ -141,7 +142,7 @@ class WarpParameters:
     def world_model(self, world: int) -> mujoco.MjModel:
         """See `Backend.world_model`."""
         model = copy.copy(self._model)
-        for name in self._changed:
+        for name in self.changed:
             row = self._view(name)[world].cpu().numpy()
             target, field = (model.opt, name.removeprefix("opt.")) if name.startswith("opt.") else (model, name)
             setattr(target, field, row.item() if row.ndim == 0 else row)
@@ -149,7 +150,7 @@ class WarpParameters:
         absent = meshes & (model.geom_dataid < 0)  # MuJoCo knows no absent mesh: one that touches nothing, unseen
         model.geom_dataid[absent] = self._model.geom_dataid[absent]
         model.geom_contype[absent] = model.geom_conaffinity[absent] = model.geom_rgba[absent, 3] = 0
-        if self._changed & set(mujoco.MjModel._setconst_inputs):
+        if self.changed & set(mujoco.MjModel._setconst_inputs):
             spheres = model.geom_rbound.copy()  # MuJoCo would put back those of the meshes the model was compiled with
             mujoco.mj_setConst(model, mujoco.MjData(model))
             model.geom_rbound[meshes] = spheres[meshes]

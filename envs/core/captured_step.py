@@ -74,10 +74,13 @@ class CapturedStep:
     """
 
     def __init__(self, env: VectorEnv, act: Callable[[Tensor], Tensor] | None = None) -> None:
+        from fermo.envs.core.warp_graph import capture
+
         self._env, self._act = env, act
         self._action = torch.zeros(env.num_envs, env.task.spec.command_size, device=env.device)
         self._obs = torch.zeros(env.num_envs, env.task.spec.observation_size, dtype=env.task.dtype, device=env.device)
-        self._replay: Callable[[], StepResult] | None = None
+        self._replay = capture(self._run, env.device, lambda: env.backend.version)
+        self._memory: Memory | None = None
         self._steps = 0
 
     def observe(self, obs: Tensor) -> None:
@@ -86,8 +89,6 @@ class CapturedStep:
 
     def __call__(self, action: Tensor | None = None) -> StepResult:
         """One control step with `action` ``(N, command_size)``, or with the policy's own."""
-        if self._replay is None:
-            self._replay = self._record()
         if action is not None:
             self._action.copy_(action)
         obs, reward, terminated, truncated, info = self._replay()
@@ -96,29 +97,12 @@ class CapturedStep:
             self._env.check()
         return obs.clone(), reward.clone(), terminated.clone(), truncated.clone(), _copied(info)
 
-    def _record(self) -> Callable[[], StepResult]:
-        """Capture, and undo what the steps that warm it up did."""
-        from fermo.envs.core.warp_graph import capture
-
-        env = self._env
-        before, state, failed = Memory(env.roots()).save(), env.backend.get_state(), env.backend.failed.clone()
-        first = self._obs.clone()
-        env.eager_step(self._first_action())  # what is allocated at its first use is allocated now
-        self._memory = Memory(env.roots())
-        replay = capture(self._run, env.device)
-        env.backend.set_state(state)
-        env.backend.failed.copy_(failed)
-        self._memory.load(before)
-        self._obs.copy_(first)
-        return replay
-
-    def _first_action(self) -> Tensor:
-        return self._act(self._obs) if self._act else self._action
-
     def _run(self) -> StepResult:
-        result = self._env.eager_step(self._first_action())
+        result = self._env.eager_step(self._act(self._obs) if self._act else self._action)
         if self._act:
             self._obs.copy_(result[0])
+        if self._memory is None:  # the first step has made what was made late
+            self._memory = Memory(self._env.roots())
         self._memory.settle()
         return result
 

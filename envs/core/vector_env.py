@@ -85,14 +85,17 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise BackendError(f"worlds has shape ({num_envs},) here, got {tuple(numbers.shape)}")
         numbers = numbers.to(self.device, torch.int64)
         self.episode = torch.full_like(numbers, -1)
-        self.random = WorldRandom(seed, numbers, self.episode)
+        self.captured = self.device.type != "cpu" if captured is None else captured
+        if self.captured and not self.backend.graph_safe:
+            raise BackendError(f"a step of the {self.backend.name} back end cannot be captured: use backend='warp'")
+        self.random = WorldRandom(seed, numbers, self.episode, on_host=not self.captured)
         self.steps = torch.zeros_like(numbers)
         self.sim = Simulation(self.backend, self.random, self.steps)
         self.sim.sensors = task.make_sensors(num_envs, self.device)
         self._done = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._checked: set[str] = set()
         self._bound = False
-        self.captured = self.device.type != "cpu" if captured is None else captured
+        self._failing = self.captured  # whether any world is frozen; a captured step cannot know, and acts as if
         self._captured_step = CapturedStep(self) if self.captured else None
         self._incidents = Incidents(self.backend.get_state(), task.model.nu)
         self.single_observation_space = _box(task.spec.observations, task.dtype)
@@ -163,6 +166,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         Raises:
             BackendError: An action was not finite, or a buffer of the engine overflowed.
         """
+        self.backend.check()
         self._incidents.report(self)
 
     def roots(self) -> dict[str, Any]:
@@ -182,7 +186,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             finite = torch.isfinite(action).all(dim=1) | ignored
             self._incidents.bad_action |= ~finite
             return torch.where((ignored | ~finite)[:, None], 0.0, action)
-        if ignored.any():
+        if self._failing or restart is not None:
             action = action.masked_fill(ignored[:, None], 0.0)
         # A sum is cheaper than a look at every element, and finite only if they all are.
         if not math.isfinite(float(action.sum())) and not torch.isfinite(action).all():
@@ -209,9 +213,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         failed = self.backend.failed
         if self.captured:
             self._incidents.note(failed & ~before, self.backend.get_state(), ctrl, self.episode, self.steps)
-        elif not torch.equal(failed, before):
+            return
+        self.backend.check()
+        if not torch.equal(failed, before):
             worlds = torch.nonzero(failed & ~before).flatten().tolist()
             nan_guard.report(self, worlds, self.backend.get_state(), ctrl, self.episode, self.steps)
+            self._failing = True
 
     def _judge(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
         terms = self.task.reward(self.sim, action)
@@ -221,7 +228,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._check("terminated", terminated, (self.num_envs,))
         success = self.task.success(self.sim)
         failed = self.backend.failed.clone()
-        if self._concerns(failed):
+        if self._failing:
             terms = {name: _finite_where(failed, term) for name, term in terms.items()}
             terminated = terminated | failed
             success = None if success is None else success & ~failed
@@ -249,6 +256,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if parameters:
             spread = {name: rows if self.captured else _spread(rows, mask) for name, rows in parameters.items()}
             self.backend.set_params(spread, mask)
+        self._failing = self._concerns(self.backend.failed)
         for perturbation in self.perturbations:
             perturbation.reset(self, mask)
         self.backend.forward(mask)
@@ -283,7 +291,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._check(f"observation {signal.name!r}", terms[signal.name], (self.num_envs, *signal.shape))
         parts = [terms[signal.name].reshape(self.num_envs, -1) for signal in self.task.spec.observations]
         obs = torch.cat(parts, dim=1).to(self.task.dtype)
-        if self._concerns(self.backend.failed):
+        if self._failing:
             obs = _finite_where(self.backend.failed, obs)
         for perturbation in self.perturbations:
             obs = perturbation.observation(self, obs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,14 +26,10 @@ def pairwise_sum(rows: Tensor) -> Tensor:
     whole = n - n % _LANES
     total = torch.zeros_like(rows[:, 0])
     if whole:
-        lanes = rows[:, :_LANES]
-        for start in range(_LANES, whole, _LANES):
-            lanes = lanes + rows[:, start : start + _LANES]
-        pairs = lanes[:, 0::2] + lanes[:, 1::2]
-        total = (pairs[:, 0] + pairs[:, 1]) + (pairs[:, 2] + pairs[:, 3])
-    for index in range(whole, n):
-        total = total + rows[:, index]
-    return total
+        lanes = functools.reduce(torch.add, rows[:, :whole].unflatten(1, (-1, _LANES)).unbind(1))
+        a, b, c, d = (lanes[:, 0::2] + lanes[:, 1::2]).unbind(1)
+        total = (a + b) + (c + d)
+    return functools.reduce(torch.add, rows[:, whole:].unbind(1), total)
 
 
 def weighted(weight: float, scalar: Tensor) -> Tensor:

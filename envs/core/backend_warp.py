@@ -96,6 +96,8 @@ class WarpBackend:
                 raise BackendError(f"mujoco_warp cannot simulate this model: {error}; use the cpu back end") from error
             self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
             self._m.opt.deterministic = deterministic
+            # Two boxes by MuJoCo's own algorithm, up to eight points; the convex one finds a single point, or four.
+            self._m.opt.disableflags |= int(mjw.DisableBit.NATIVECCD)
             self._params = WarpParameters(self.model, self._m, self._d, num_worlds, varying)
         self._buffers = Buffers(self.model, self._d)
         self._graphs: dict[str, Captured[None]] = {}

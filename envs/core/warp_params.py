@@ -46,7 +46,7 @@ class WarpParameters:
 
     def __init__(self, model: mujoco.MjModel, m: Any, d: Any, num_worlds: int, varying: Iterable[str] = ()) -> None:
         self._model, self._m, self._d, self._num_worlds = model, m, d, num_worlds
-        self._everyone = torch.ones(num_worlds, dtype=torch.bool, device=wp.device_to_torch(wp.get_device()))
+        self._everyone = torch.ones(num_worlds, dtype=torch.bool, device=wp.device_to_torch(d.qpos.device))
         self._refused: dict[str, Tensor] = {}
         self.changed: set[str] = set()
         self._views: dict[str, Tensor] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mujoco
 import mujoco_warp as mjw
+import numpy as np
 import pytest
 import torch
 import warp as wp
@@ -74,6 +75,28 @@ def test_parity_of_the_pick_scene_in_contact() -> None:
         cpu.step(ctrl, 8)
     for name, tolerance in (("qpos", 1e-5), ("qvel", 1e-3), ("site_xpos", 1e-5), ("actuator_force", 2e-4)):
         assert (warp.read(name).double() - cpu.read(name)).abs().max() < tolerance, name
+
+
+TWO_BOXES = """
+<mujoco>
+  <worldbody>
+    <geom type="box" size="0.05 0.05 0.02"/>
+    <body pos="0.01 0.005 0.0405" euler="0 0 30"><freejoint/><geom type="box" size="0.03 0.03 0.02"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_two_boxes_touch_in_as_many_points_as_in_mujoco() -> None:
+    """It drops half a millimetre onto the other and rests on its corners and edges; on one point it would tip."""
+    model = mujoco.MjModel.from_xml_string(TWO_BOXES)
+    backend, data = make_backend("warp", model, 1, **WARP), mujoco.MjData(model)
+    for step in range(100):
+        backend.step(torch.zeros(1, 0), 1)
+        mujoco.mj_step(model, data)
+        difference = np.abs(backend.read("qpos")[0].double().numpy() - data.qpos).max()
+        assert difference < 2e-5, f"{difference:.1e} at step {step}"
+    assert data.ncon >= 4
 
 
 def test_pick_cube_runs_the_same_on_both() -> None:

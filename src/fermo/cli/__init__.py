@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "bench-speed": "how fast tasks step, beside the bare engine and beside peers",
     "play": "watch a task, a checkpoint or a diverged world",
     "profile": "where a task's step goes, stage by stage",
+    "divergence": "how far single precision on Warp departs from MuJoCo's double",
     "certify": "check the certificate of a checkpoint against its weights",
     "twin": "serve a robot's twin and print its port",
     "find-port": "find the serial port that has servos behind it",

@@ -10,31 +10,26 @@ import mujoco
 import torch
 
 from fermo.benchmarks.contender import Case
-from fermo.benchmarks.registry import LIFT
-from fermo.envs.registry import TASKS, make_task, task_id
+from fermo.benchmarks.record import record
+from fermo.envs.registry import make_task
 from fermo.errors import FermoError, unknown_name
 
 
-def full_name(name: str) -> str:
-    """The registered name of a task, or robosuite's Lift, from a short one."""
-    if name.lower() in ("lift", LIFT.lower()):
-        return LIFT
-    try:
-        return task_id(name)
-    except FermoError as error:
-        raise FermoError(f"{error}, {LIFT}") from None
-
-
-def fill_in(case: Case) -> tuple[Case, str]:
-    """The case with its model file and substeps, and its physics for people."""
-    if case.task not in TASKS:
-        return case, "the model and the settings that robosuite compiles for Lift with a Panda"
+def fill_in(case: Case, folder: Path) -> tuple[Case, str]:
+    """The case with its trace in `folder` and what peers need to know of its model, and its physics for people."""
     task = make_task(case.task)
-    file = _gymnasium_file(task.config)
-    said = describe_physics(task.model, task.substeps)
-    return dataclasses.replace(case, model_file=str(file or ""), substeps=task.substeps), (
-        f"{said}; the very XML that Gymnasium ships, {file.name}" if file else said
-    )
+    trace_file = folder / "trace.npz"
+    record(task, case).save(trace_file)
+    file, model = _gymnasium_file(task.config), task.engine_model(case.backend)
+    nconmax, njmax = _buffers(model) if case.backend == "warp" else (0, 0)
+    filled = dataclasses.replace(case, trace_file=str(trace_file), model_file=str(file or ""), substeps=task.substeps,
+                                 nconmax=nconmax, njmax=njmax)  # fmt: skip
+    said = describe_physics(model, task.substeps)
+    if file:
+        said += f"; the very XML that Gymnasium ships, {file.name}"
+    if nconmax:
+        said += f"; room for {nconmax} contacts and {njmax} constraint rows a world"
+    return filled, said
 
 
 def describe_physics(model: mujoco.MjModel, substeps: int) -> str:
@@ -62,6 +57,14 @@ def existing_device(backend: str, device: str | None) -> str:
     if device is not None and device not in known:
         raise unknown_name("device", device, known)
     return device or ("cuda" if count else "cpu")
+
+
+def _buffers(model: mujoco.MjModel) -> tuple[int, int]:
+    """Contacts and constraint rows that fermo's warp back end would make room for; everybody gets as many."""
+    from fermo.envs.core.backend import make_backend
+
+    sizes: dict[str, int] = make_backend("warp", model, 1, device="cpu").sizes  # type: ignore[attr-defined]
+    return sizes["nconmax"], sizes["njmax"]
 
 
 def _gymnasium_file(config: object) -> Path | None:

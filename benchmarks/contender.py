@@ -15,14 +15,17 @@ class Case:
     """One cell of a comparison.
 
     Attributes:
-        task: Name in fermo's registry, or ``"robosuite/Lift"``.
+        task: Name in fermo's registry.
         num_envs: N, how many worlds are asked for.
         threads: Processors the contender is pinned to, and threads or processes it may use on them.
         backend: ``"cpu"`` for MuJoCo on threads, ``"warp"`` for MuJoCo Warp.
         device: Where the worlds live, ``"cpu"`` or a CUDA device.
         seed: Of the actions and the starts.
+        trace_file: The recorded `Trace` that bare engines go through.
         model_file: The task's MJCF, for peers that know no task but a model; empty where there is no single file.
         substeps: Physics steps of one environment step.
+        nconmax: Contacts a world that a warp engine makes room for.
+        njmax: Constraint rows that it makes room for in each world.
     """
 
     task: str
@@ -31,8 +34,11 @@ class Case:
     backend: str = "cpu"
     device: str = "cpu"
     seed: int = 0
+    trace_file: str = ""
     model_file: str = ""
     substeps: int = 1
+    nconmax: int = 0
+    njmax: int = 0
 
     @property
     def gymnasium_id(self) -> str:

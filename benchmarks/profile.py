@@ -12,7 +12,8 @@ import mujoco
 import torch
 
 from fermo.benchmarks.contender import Case
-from fermo.benchmarks.trace import Trace, record, task_actions
+from fermo.benchmarks.record import record, task_actions
+from fermo.benchmarks.trace import Trace
 from fermo.envs.core.task import Task
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.errors import FermoError

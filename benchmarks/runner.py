@@ -58,13 +58,13 @@ def measure(cases: Sequence[Case], plan: Plan, tell: Callable[[str], None] = lam
 
 def compare(case: Case, plan: Plan, tell: Callable[[str], None]) -> Comparison:
     """Start all contenders of one case, let them take turns, and end them."""
-    case, physics = fill_in(case)
     names = plan.contenders or who_knows(case.task, case.backend)
     cpus = sorted(os.sched_getaffinity(0))[: case.threads]
     load_before = os.getloadavg()[0]
     rows: dict[str, Row] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fermo-bench-speed-")))
+        case, physics = fill_in(case, folder)
         workers: dict[str, WorkerProcess] = {}
         for name in names:
             entry = CONTENDERS[name]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mujoco
 import mujoco_warp as mjw
 import numpy as np
@@ -11,9 +9,9 @@ import torch
 import warp as wp
 
 from fermo.benchmarks.contender import Contender
-from fermo.benchmarks.contenders.ours import make_case_task
-from fermo.benchmarks.trace import record
-from fermo.envs.core.warp_sizes import probe_sizes
+from fermo.benchmarks.trace import Trace
+from fermo.envs.core.warp_graph import capture, launching
+from fermo.envs.registry import make_task
 
 
 class RawWarp(Contender):
@@ -25,27 +23,25 @@ class RawWarp(Contender):
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        self._task = make_case_task(self.case)
-        self._life = record(self._task, self.case).over(self.case.num_envs)
+        self._task = make_task(self.case.task)
+        self._life = Trace.load(self.case.trace_file).over(self.case.num_envs)
 
     def make(self) -> int:
         """See `Contender.make`."""
-        task, case, life = self._task, self.case, self._life
-        contacts, rows = probe_sizes(task.model)
-        self._device = wp.get_device(case.device)
-        with wp.ScopedDevice(self._device):
-            self._model = mjw.put_model(task.model)
-            contacts = max(contacts, min(len(self._model.nxn_geom_pair_filtered), 512))  # the broad phase needs them
-            self._data = mjw.put_data(task.model, mujoco.MjData(task.model), nworld=case.num_envs, nconmax=contacts,
-                                      njmax=rows)  # fmt: skip
+        case, model, life = self.case, self._task.engine_model("warp"), self._life
+        self._device = torch.device(case.device)
+        with launching(self._device):
+            self._model = mjw.put_model(model)
+            self._data = mjw.put_data(model, mujoco.MjData(model), nworld=case.num_envs, nconmax=case.nconmax,
+                                      njmax=case.njmax)  # fmt: skip
         self._model.opt.warn_overflow = 0
         self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
         self._ctrl = wp.to_torch(self._data.ctrl)
-        self._controls = [torch.as_tensor(ctrl, dtype=torch.float32, device=self._ctrl.device) for ctrl in life.ctrl]
+        self._controls = [torch.as_tensor(ctrl, dtype=torch.float32, device=self._device) for ctrl in life.ctrl]
         everybody = (np.arange(case.num_envs), life.start)
-        self._start, *self._restarts = [self._placed(*each, task.model) for each in (everybody, *life.restarts)]
-        self._physics, self._step = self._compiled(task.substeps), 0
-        self.note = f"{task.substeps} physics steps a call, nconmax {contacts}, njmax {rows}, no observation, no reward"
+        self._start, *self._restarts = [self._placed(*each) for each in (everybody, *life.restarts())]
+        self._physics, self._step = capture(self._advance, self._device), 0
+        self.note = f"{case.substeps} physics steps a call, no observation, no reward"
         return case.num_envs
 
     def step(self) -> None:
@@ -60,28 +56,19 @@ class RawWarp(Contender):
 
     def finish(self) -> None:
         """See `Contender.finish`."""
-        wp.synchronize_device(self._device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
-    def _compiled(self, substeps: int) -> Callable[[], None]:
-        def physics() -> None:
-            for _ in range(substeps):
+    def _advance(self) -> None:
+        with launching(self._device):
+            for _ in range(self.case.substeps):
                 mjw.step(self._model, self._data)
 
-        with wp.ScopedDevice(self._device):
-            physics()  # kernels are compiled here, which cannot happen during a capture
-        if not self._device.is_cuda:
-            return physics
-        stream = wp.Stream(self._device)  # torch's own default stream cannot be captured
-        with wp.ScopedDevice(self._device), wp.ScopedStream(stream), wp.ScopedCapture(stream=stream) as capture:
-            physics()
-        torch_stream = wp.stream_from_torch(torch.cuda.current_stream(self._ctrl.device))
-        return lambda: wp.capture_launch(capture.graph, stream=torch_stream)  # type: ignore[arg-type]
-
-    def _placed(self, worlds: np.ndarray, states: np.ndarray, model: mujoco.MjModel) -> tuple[torch.Tensor, ...]:
+    def _placed(self, worlds: np.ndarray, states: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Worlds with their positions and velocities, which follow time in ``mjSTATE_INTEGRATION``."""
-        device = self._ctrl.device
-        rows = torch.as_tensor(states, dtype=torch.float32, device=device)
-        return torch.as_tensor(worlds, device=device), rows[:, 1 : 1 + model.nq], rows[:, 1 + model.nq :][:, : model.nv]
+        rows = torch.as_tensor(states, dtype=torch.float32, device=self._device)
+        nq, nv = self._qpos.shape[1], self._qvel.shape[1]
+        return torch.as_tensor(worlds, device=self._device), rows[:, 1 : 1 + nq], rows[:, 1 + nq : 1 + nq + nv]
 
     def _place(self, worlds: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         if len(worlds):

@@ -6,11 +6,12 @@ import mujoco.batch
 import torch
 from gymnasium.vector import AutoresetMode
 
-from fermo.benchmarks.contender import Case, Contender, NotForThisCaseError
-from fermo.benchmarks.trace import record, task_actions
-from fermo.envs.core.task import Task
+from fermo.benchmarks.contender import Contender
+from fermo.benchmarks.record import task_actions
+from fermo.benchmarks.trace import Trace
 from fermo.envs.core.vector_env import VectorEnv
-from fermo.envs.registry import TASKS, make_task
+from fermo.envs.registry import make_task
+from fermo.envs.tasks.robosuite.base import RobosuiteTask
 
 
 class FermoEnv(Contender):
@@ -18,8 +19,8 @@ class FermoEnv(Contender):
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        self._task = make_case_task(self.case)
-        self._life = record(self._task, self.case).over(self.case.num_envs)
+        self._task = make_task(self.case.task)
+        self._life = Trace.load(self.case.trace_file).over(self.case.num_envs)
         self._actions = torch.from_numpy(task_actions(self._task, self.case)).to(self.case.device)
 
     def make(self) -> int:
@@ -55,16 +56,19 @@ class RawBatch(Contender):
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        self._task = make_case_task(self.case)
-        self._life = record(self._task, self.case).over(self.case.num_envs)
+        task = make_task(self.case.task)
+        # robosuite's arm controller acts inside the physics step; what else fermo adds to a model is not physics.
+        self._model = task.engine_model("cpu") if isinstance(task, RobosuiteTask) else task.model
+        self._life = Trace.load(self.case.trace_file).over(self.case.num_envs)
+        self._restarts = self._life.restarts()
 
     def make(self) -> int:
         """See `Contender.make`."""
         worlds = self.case.num_envs
-        self._batch = mujoco.batch.Batch(self._task.model, nsim=worlds, nthread=min(self.case.threads, worlds))
+        self._batch = mujoco.batch.Batch(self._model, nsim=worlds, nthread=min(self.case.threads, worlds))
         self._ctrl, self._state = self._batch.bind("ctrl"), self._batch.state
         self._step = 0
-        self.note = f"{self._task.substeps} physics steps a call, no observation, no reward"
+        self.note = f"{self.case.substeps} physics steps a call, no observation, no reward"
         return worlds
 
     def step(self) -> None:
@@ -73,15 +77,8 @@ class RawBatch(Contender):
         if at == 0:
             self._state[:] = self._life.start
         self._ctrl[:] = self._life.ctrl[at]
-        self._batch.step(nstep=self._task.substeps)
-        worlds, rows = self._life.restarts[at]
+        self._batch.step(nstep=self.case.substeps)
+        worlds, rows = self._restarts[at]
         if len(worlds):
             self._state[worlds] = rows
         self._step += 1
-
-
-def make_case_task(case: Case) -> Task:
-    """The case's task, if it is one of fermo's."""
-    if case.task not in TASKS:
-        raise NotForThisCaseError(f"fermo has no task {case.task}")
-    return make_task(case.task)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fermo.benchmarks import process_tree, registry, results
+from fermo.benchmarks.cases import fill_in
 from fermo.benchmarks.contender import Case
-from fermo.benchmarks.registry import CONTENDERS, Entry
+from fermo.benchmarks.registry import CONTENDERS, Entry, who_knows
 from fermo.benchmarks.results import Round
 from fermo.benchmarks.runner import Plan, compare, take_turns
 from fermo.benchmarks.worker import run_round
@@ -112,7 +113,7 @@ def test_a_contender_that_breaks_is_a_row_with_its_last_words(monkeypatch: pytes
 
 def test_a_worker_is_pinned_and_ends(tmp_path: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
-    worker = WorkerProcess(CONTENDERS["raw"], CASE, Python.at(sys.executable), tmp_path, [cpu])
+    worker = WorkerProcess(CONTENDERS["raw"], fill_in(CASE, tmp_path)[0], Python.at(sys.executable), tmp_path, [cpu])
     process = worker._process.pid
     try:
         assert os.sched_getaffinity(process) == {cpu}
@@ -147,6 +148,12 @@ def test_two_contenders_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert "5 substeps of 0.01 s, integrator euler" in comparison.physics
 
 
+def test_contenders_are_those_that_have_the_task() -> None:
+    assert {"fermo", "raw", "envpool", "sb3-subproc"} <= set(who_knows("fermo/Ant-v5", "cpu"))
+    assert set(who_knows("fermo/Robosuite-Lift-v0", "cpu")) == {"fermo", "raw", "robosuite", "robosuite-raw"}
+    assert set(who_knows("fermo/SO101-PickCube-v0", "warp")) == {"fermo-warp", "raw-warp"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in CONTENDERS.items() if entry.backend == "cpu"])
 def test_every_contender_that_is_installed_steps(name: str, tmp_path: Path) -> None:
@@ -154,7 +161,8 @@ def test_every_contender_that_is_installed_steps(name: str, tmp_path: Path) -> N
     python = Python.at(sys.executable)
     if not set(entry.requires) <= python.modules:
         pytest.skip(f"not installed: {entry.install}")
-    case = Case(task=entry.only or CASE.task, num_envs=2, threads=1)
+    task = "fermo/Robosuite-Lift-v0" if entry.family == "robosuite" else CASE.task
+    case, _ = fill_in(Case(task=task, num_envs=2, threads=1), tmp_path)
     worker = WorkerProcess(entry, case, python, tmp_path, [0])
     try:
         assert worker.round(0.05).env_steps >= worker.num_envs >= 1

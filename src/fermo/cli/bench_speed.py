@@ -23,7 +23,7 @@ class BenchSpeedOptions:
     says how to get it.
 
     Attributes:
-        tasks: Names of tasks; Lift is robosuite's.
+        tasks: Names of tasks.
         num_envs: Numbers of worlds; each is a comparison of its own.
         threads: Processors to share; all that this process may use when 0.
         backend: The engine that fermo and its ceiling run on.
@@ -62,11 +62,12 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(BenchSpeedOptions, "bench-speed", arguments)
     from fermo.benchmarks import results, runner, summary
-    from fermo.benchmarks.cases import existing_device, full_name
+    from fermo.benchmarks.cases import existing_device
     from fermo.benchmarks.contender import Case
     from fermo.benchmarks.worker_process import Python
+    from fermo.envs.registry import task_id
 
-    tasks = [full_name(name) for name in options.tasks]
+    tasks = [task_id(name) for name in options.tasks]
     _check_contenders(options)
     device = existing_device(options.backend, options.device)
     threads = options.threads or len(os.sched_getaffinity(0))

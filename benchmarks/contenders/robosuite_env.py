@@ -1,4 +1,4 @@
-"""robosuite's own Lift, one world in Python, and the bare physics under it."""
+"""robosuite's own environments, one world in Python, and the bare physics under them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import mujoco.batch
 import numpy as np
 
 from fermo.benchmarks.contender import Case, Contender, NotForThisCaseError
-from fermo.benchmarks.registry import LIFT
 from fermo.envs.adapters import mujoco_compat
 
 
-class RobosuiteLift(Contender):
-    """``env.step`` of ``robosuite.make("Lift", robots="Panda")`` without cameras; it begins a new episode when done."""
+class RobosuiteEnv(Contender):
+    """``env.step`` of ``robosuite.make(..., robots="Panda")`` without cameras; it begins a new episode when done."""
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        low, high = make_lift(self.case).action_spec
+        low, high = make_env(self.case).action_spec
         self._actions = self.case.actions(low, high, 1)[:, 0]
 
     def make(self) -> int:
         """See `Contender.make`."""
-        self._env = make_lift(self.case)
+        self._env = make_env(self.case)
         self._env.reset()
         self._step = 0
         self.note = "1 world"
@@ -42,7 +41,7 @@ class RobosuiteRaw(Contender):
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        env = make_lift(self.case)
+        env = make_env(self.case)
         env.reset()
         self._model, data = env.sim.model._model, env.sim.data._data
         self._substeps = round(env.control_timestep / env.model_timestep)
@@ -72,12 +71,13 @@ class RobosuiteRaw(Contender):
         self._step += 1
 
 
-def make_lift(case: Case) -> Any:
+def make_env(case: Case) -> Any:
     """The environment that both run."""
-    if case.task != LIFT:
+    name = case.task.removeprefix("fermo/Robosuite-").rpartition("-v")[0]
+    if not case.task.startswith("fermo/Robosuite-"):
         raise NotForThisCaseError(f"robosuite has no task {case.task}")
     mujoco_compat.install()
     import robosuite
 
-    return robosuite.make("Lift", robots="Panda", has_renderer=False, has_offscreen_renderer=False,
+    return robosuite.make(name, robots="Panda", has_renderer=False, has_offscreen_renderer=False,
                           use_camera_obs=False, seed=case.seed)  # fmt: skip

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from fermo.envs.core.task import Sensor, Simulation, Task
 from fermo.envs.rendering.camera import make_camera
 from fermo.errors import FermoError
 from fermo.signal import Signal
+
+TaskT = TypeVar("TaskT", bound=Task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class CameraSensor:
         return lambda mask: camera.depth_and_segmentation(mask)[0].clamp(max=config.max_depth)
 
 
-def with_camera(task: Task, config: CameraSensorConfig | None = None, *, signal: str = "camera") -> Task:
+def with_camera(task: TaskT, config: CameraSensorConfig | None = None, *, signal: str = "camera") -> TaskT:
     """`task` with a camera's picture as its last observation; all else is the task's own, and `task` is unchanged.
 
     The camera is also ``env.sim.sensors[signal]``, for whoever wants pictures and no flat observation.
@@ -132,7 +134,7 @@ def with_camera(task: Task, config: CameraSensorConfig | None = None, *, signal:
     seeing = copy.copy(task)
     seeing.spec = dataclasses.replace(task.spec, observations=(*task.spec.observations, config.signal(signal)))
     # A subclass of the task's own class, so that whatever the task defines or will define stays as it is.
-    kind = type(task)
+    kind: type[Task] = type(task)
 
     def make_sensors(self: Task, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
         camera = CameraSensor(config, self.spec.rate_hz, num_worlds, device)

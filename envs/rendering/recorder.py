@@ -161,7 +161,7 @@ class Recorder(gymnasium.vector.VectorWrapper):
 
         Args:
             folder: Where to; made where it is missing.
-            film: Whether to make films (MP4), by ray casting.
+            film: Whether to make films (MP4), by OpenGL where it starts and else by ray casting.
             camera: Camera of the task's model; its first one when None.
 
         Returns:
@@ -181,11 +181,11 @@ class Recorder(gymnasium.vector.VectorWrapper):
         return files + (self._films(episodes, folder, camera) if film else [])
 
     def _films(self, episodes: list[Episode], folder: Path, camera: str | None) -> list[Path]:
-        from fermo.envs.rendering.trajectory import RayCastRenderer
+        from fermo.envs.rendering.trajectory import make_renderer
         from fermo.envs.rendering.video import write_mp4
 
         task = self._batch.task
-        renderer = RayCastRenderer(task.picture_model(), camera)
+        renderer = make_renderer(task.picture_model(), camera=camera)
         every = max(1, round(task.spec.rate_hz / _FILM_RATE))
         return [
             write_mp4(

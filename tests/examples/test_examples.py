@@ -13,3 +13,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_batched_rollout(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "batched_rollout.py"))["main"](num_envs=8)
     assert "lifted" in capsys.readouterr().out
+
+
+def test_depth_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "depth_camera.py"))["main"](tmp_path, num_envs=2, steps=4)
+    assert "nearest point 0." in capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} == {"world0-episode0.safetensors", "depth.mp4"}

@@ -133,9 +133,12 @@ def with_camera(task: TaskT, config: CameraSensorConfig | None = None, *, signal
     config = config or CameraSensorConfig()
     seeing = copy.copy(task)
     seeing.spec = dataclasses.replace(task.spec, observations=(*task.spec.observations, config.signal(signal)))
-    # A subclass of the task's own class, so that whatever the task defines or will define stays as it is.
-    kind: type[Task] = type(task)
+    # A subclass of the task's own class: whatever the task defines or will define stays as it is.
+    seeing.__class__ = _seeing_class(type(task), config, signal)
+    return seeing
 
+
+def _seeing_class(kind: type[Task], config: CameraSensorConfig, signal: str) -> type[Task]:
     def make_sensors(self: Task, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
         camera = CameraSensor(config, self.spec.rate_hz, num_worlds, device)
         return {**kind.make_sensors(self, num_worlds, device), signal: camera}
@@ -143,5 +146,4 @@ def with_camera(task: TaskT, config: CameraSensorConfig | None = None, *, signal
     def observation(self: Task, sim: Simulation) -> dict[str, Tensor]:
         return {**kind.observation(self, sim), signal: sim.sensors[signal].picture}
 
-    seeing.__class__ = type(kind.__name__, (kind,), {"make_sensors": make_sensors, "observation": observation})
-    return seeing
+    return type(kind.__name__, (kind,), {"make_sensors": make_sensors, "observation": observation})

@@ -6,6 +6,7 @@ is, where a table ends with ``<!-- end of table -->``.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -102,6 +103,20 @@ def performance() -> str:
     return markdown()
 
 
+def divergence() -> str:
+    """How far the engines are apart on each task, from the JSON that `fermo divergence` wrote."""
+    lines = ["| task | worlds x steps | one step, median | max | drift at the end, median | max | growth a step |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for path in sorted((Path(__file__).parents[1] / "benchmarks" / "divergence").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        one, drift, growth = found["one_step"], found["drift"], found["growth_per_step"]
+        told = ", ".join(f"{growth[phase]:.3f} {phase}" for phase in ("free", "contact") if growth[phase])
+        middle = sorted(one["median"])[len(one["median"]) // 2]
+        lines.append(f"| {found['task']} | {found['worlds']} x {found['steps']} | {middle:.1e} | {max(one['max']):.1e} "
+                     f"| {drift['median'][-1]:.1e} | {drift['max'][-1]:.1e} | {told} |")  # fmt: skip
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "perturbations": perturbations,
@@ -111,6 +126,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reproductions": reproductions,
     "results": results,
     "performance": performance,
+    "divergence": divergence,
 }
 
 

@@ -267,16 +267,34 @@ def test_a_recorded_graph_sees_parameters_set_later() -> None:
     assert torch.equal(second[0], first[0]) and not second[1].any()
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_graph_of_torch_and_warp_is_the_eager_step_and_sees_new_parameters() -> None:
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_sums_in_a_fixed_order_repeat_to_the_bit_and_change_only_rounding(device: str) -> None:
+    """Without contacts and limits, whose order mujoco_warp 3.17 does not fix."""
+
+    def run(deterministic: bool) -> torch.Tensor:
+        backend = make_backend("warp", MODELS["pendulum"], 64, device=device, deterministic=deterministic)
+        ctrl = torch.linspace(-1, 1, 64, device=backend.device)[:, None].expand(64, 2)
+        for _ in range(20):
+            backend.step(ctrl, 4)
+        return backend.get_state()
+
+    first = run(True)
+    assert torch.equal(first, run(True))
+    torch.testing.assert_close(first, run(False), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=CUDA)])
+def test_a_graph_of_torch_and_warp_is_the_eager_step_and_sees_new_parameters(device: str) -> None:
     model = MODELS["so101"]
-    start = torch.tensor(model.qpos0).repeat(4, 1).cuda()
+    start = torch.tensor(model.qpos0).repeat(4, 1).to(device)
 
     def run(as_graph: bool) -> torch.Tensor:
-        backend = make_backend("warp", model, 4, device="cuda", varying=["body_mass"])
-        everyone = torch.ones(4, dtype=torch.bool, device="cuda")
-        ctrl, steps = torch.zeros(4, 6, device="cuda"), torch.zeros(4, device="cuda")
+        backend = make_backend("warp", model, 4, device=device, varying=["body_mass"])
+        everyone = torch.ones(4, dtype=torch.bool, device=device)
+        ctrl, steps = torch.zeros(4, 6, device=device), torch.zeros(4, device=device)
 
         def step() -> torch.Tensor:
             ctrl.copy_(0.1 * torch.sin(steps)[:, None])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Family, which is its folder's name -> (class in config.py, class in policy.py). A new family is its folder, one line
 # here and one name in the contract test.
 FAMILIES: dict[str, tuple[str, str]] = {
+    "actor_mlp": ("ActorMlpConfig", "ActorMlpPolicy"),
     "lipschitz_bc": ("LipschitzBcConfig", "LipschitzBcPolicy"),
     "mlp_bc": ("MlpBcConfig", "MlpBcPolicy"),
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fermo", "mujoco", "mujoco-warp", "warp-lang", "torch", "numpy", "scipy", "gymnasium", "deel-torchlip",
-            "cvxpy", "pyarrow", "stable-baselines3", "ftservo-python-sdk")  # fmt: skip
+            "cvxpy", "pyarrow", "stable-baselines3", "rsl-rl-lib", "ftservo-python-sdk")  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Settings that are known to work, by task and family; where there is none, the family's own defaults."""
+"""Settings that are known to work, by task and family or learner; where there is none, its own defaults."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from fermo.policies.registry import config_class
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.rl_config import AnyLearner, learner_config
 
 _PICK_CUBE = {"hidden": (128, 128, 128), "action_base": "joint_position"}
 
@@ -28,3 +29,36 @@ def policy_recipe(task: str, family: str, **overrides: Any) -> Any:
 def loop_recipe(task: str, family: str, **overrides: Any) -> BcConfig:
     """The loop's config for a task, with `overrides`."""
     return BcConfig(**(_LOOPS.get((task, family), {}) | overrides))
+
+
+_REACH = {"hidden": (128, 128), "gamma": 0.9}
+_LOCOMOTION = {"reward_scale": 0.1, "rollout_steps": 32}
+
+_LEARNERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("fermo/SO101-Reach-v0", "ppo"): _REACH | {
+        "iterations": 120, "rollout_steps": 16, "minibatches": 8, "gae_lambda": 0.9, "schedule": "fixed",
+        "init_std": 0.2,
+    },
+    ("fermo/SO101-Reach-v0", "sb3_ppo"): _REACH | {"steps": 2_000_000, "rollout_steps": 32, "batch_size": 512,
+                                                   "gae_lambda": 0.9, "lr": 1e-3, "log_std": -0.5},
+    ("fermo/SO101-Reach-v0", "td3"): {"gamma": 0.9, "steps": 150_000},
+    ("fermo/SO101-Reach-v0", "sac"): {"gamma": 0.9, "steps": 150_000},
+    ("fermo/Hopper-v5", "ppo"): _LOCOMOTION | {"iterations": 150, "init_std": 0.5},
+    ("fermo/Walker2d-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5},
+    ("fermo/HalfCheetah-v5", "ppo"): _LOCOMOTION | {"iterations": 200, "init_std": 0.6},
+    ("fermo/Ant-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5, "hidden": (128, 128)},
+    ("fermo/Hopper-v5", "td3"): {"lr": 3e-4},
+}  # fmt: skip
+
+_WORLDS = {"ppo": 256, "sb3_ppo": 16, "td3": 8, "sac": 8}
+_TASK_WORLDS = {("fermo/SO101-Reach-v0", "ppo"): 512, ("fermo/SO101-Reach-v0", "sb3_ppo"): 128}
+
+
+def learner_recipe(task: str, learner: str, **overrides: Any) -> AnyLearner:
+    """The learner's config for a task, with `overrides`."""
+    return learner_config(learner)(**(_LEARNERS.get((task, learner), {}) | overrides))
+
+
+def worlds_recipe(task: str, learner: str) -> int:
+    """How many worlds the recipe was made for."""
+    return _TASK_WORLDS.get((task, learner), _WORLDS[learner])

@@ -28,12 +28,13 @@ class RslRlVecEnv(VecEnv):
 
     Args:
         env: In SAME_STEP mode.
+        reward_scale: Factor on every reward; what a value network can learn quickly is of the order of one.
     """
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(self, env: VectorEnv, *, reward_scale: float = 1.0) -> None:
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise FermoError("rsl_rl resets in the same step: make the VectorEnv with SAME_STEP autoreset")
-        self.env = env
+        self.env, self.reward_scale = env, reward_scale
         self.num_envs, self.num_actions = env.num_envs, env.task.spec.command_size
         self.max_episode_length, self.device = env.task.max_steps, env.device
         self.cfg = {"task": env.task.name, "seed": env.seed}
@@ -65,7 +66,11 @@ class RslRlVecEnv(VecEnv):
             "final_observations": self._group(info["final_obs"]),
         }
         extras |= {"success": info["success"]} if "success" in info else {}
-        return self._obs, reward.float(), (terminated | truncated).long(), extras
+        return self._obs, self.reward_scale * reward.float(), (terminated | truncated).long(), extras
+
+    def resume(self, obs: Tensor) -> None:
+        """Go on from `obs` ``(N, observation_size)``, once the environment itself is back where they were seen."""
+        self._obs = self._group(obs.to(self.device))
 
     def _group(self, obs: Tensor) -> TensorDict:
         return TensorDict({"policy": obs.float()}, batch_size=[self.num_envs], device=self.device)
@@ -73,8 +78,8 @@ class RslRlVecEnv(VecEnv):
 
 def command_range(commands: tuple[Signal, ...], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Centre and half range of every command, ``(command_size,)`` each, float32; `FermoError` when one is unbounded."""
-    low = torch.tensor([value for signal in commands for value in signal.low], device=device)
-    high = torch.tensor([value for signal in commands for value in signal.high], device=device)
+    low = torch.tensor([value for signal in commands for value in signal.low], dtype=torch.float32, device=device)
+    high = torch.tensor([value for signal in commands for value in signal.high], dtype=torch.float32, device=device)
     if not (low.isfinite() & high.isfinite()).all():
         names = ", ".join(signal.name for signal in commands)
         raise FermoError(f"a learner needs bounded commands, and {names} have none in some element")

@@ -16,7 +16,7 @@ from fermo.policies.export_onnx import export_onnx
 from fermo.training.loops.bc import BcConfig, train_bc
 from tests.policies.plants import SPEC, demonstrations, fitted_policy
 
-FAMILIES = ("mlp_bc", "lipschitz_bc")
+FAMILIES = ("mlp_bc", "lipschitz_bc", "actor_mlp")
 
 
 @pytest.fixture(params=FAMILIES)

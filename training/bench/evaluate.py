@@ -1,4 +1,4 @@
-"""How often a policy succeeds: batched episodes from held-out starts."""
+"""How often a policy succeeds and what it is rewarded: batched episodes from held-out starts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,25 @@ class Outcome:
     """What came of N episodes.
 
     Attributes:
-        success: Solved at the end, ``(N,)`` bool.
+        task: Name of the task.
+        returns: Sum of the rewards until the episode ended, ``(N,)`` float64.
+        lengths: Control steps until then, ``(N,)`` int64.
+        solved: Solved at the end, ``(N,)`` bool; None where the task does not define success.
         qpos: Poses of the first episodes, one a control step, ``(K, T, nq)``.
     """
 
-    success: Tensor
+    task: str
+    returns: Tensor
+    lengths: Tensor
+    solved: Tensor | None
     qpos: Tensor
+
+    @property
+    def success(self) -> Tensor:
+        """Solved at the end, ``(N,)`` bool. Raises `FermoError` where the task does not define success."""
+        if self.solved is None:
+            raise FermoError(f"task {self.task} does not define success; choose one that does")
+        return self.solved
 
 
 def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed: int,
@@ -37,8 +50,10 @@ def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed
              progress: str = "") -> Outcome:  # fmt: skip
     """Run `act` in `episodes` worlds at once, one episode each.
 
+    An episode that ends by the task's own rules earns nothing more, and its poses go on until all have ended.
+
     Args:
-        task: What to do; it must define success.
+        task: What to do.
         act: Observations ``(N, observation_size)`` to actions ``(N, command_size)``.
         episodes: How many; episode i starts from the same state whatever else differs.
         seed: Of the starts and of everything random.
@@ -51,12 +66,19 @@ def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed
         task, episodes, seed=seed, autoreset_mode=AutoresetMode.DISABLED, perturbations=perturbations, worlds=worlds
     )
     obs, _ = env.reset()
-    if task.success(env.sim) is None:
-        raise FermoError(f"task {task.name} does not define success; choose one that does")
-    poses, info = [], {}
+    running = torch.ones(episodes, dtype=torch.bool, device=env.device)
+    returns = torch.zeros(episodes, dtype=torch.float64, device=env.device)
+    lengths, poses, info = torch.zeros_like(env.steps), [], {}
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
         with torch.no_grad():
             action = act(obs)
-        obs, _, _, _, info = env.step(action)
+        obs, reward, terminated, _, info = env.step(action)
+        returns += reward * running
+        lengths += running
+        running &= ~terminated
         poses.append(env.sim["qpos"][:record].clone())
-    return Outcome(success=info["success"].cpu(), qpos=torch.stack(poses, dim=1))
+        if not running.any():
+            break
+    solved = info["success"].cpu() if "success" in info else None
+    return Outcome(task=task.name, returns=returns.cpu(), lengths=lengths.cpu(), solved=solved,
+                   qpos=torch.stack(poses, dim=1))  # fmt: skip

@@ -1,4 +1,4 @@
-"""``fermo eval``: how often a checkpoint succeeds on held-out starts, with a video."""
+"""``fermo eval``: how often a checkpoint succeeds on held-out starts, or what it is rewarded, with a video."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fermo.errors import FermoError
 if TYPE_CHECKING:
     from fermo.envs.core.task import Task
     from fermo.policies.base import Policy
+    from fermo.training.bench.evaluate import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +47,21 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(EvalOptions, "eval", arguments)
     task, policy = load_pair(options.checkpoint, options.task)
-    from fermo.cli.demo_pipeline import wilson_text
     from fermo.training.bench.evaluate import evaluate
     from fermo.training.files import write_json
-    from fermo.training.statistics import wilson
 
     outcome = evaluate(
         task, policy.select_action, episodes=options.episodes, seed=options.seed, progress="episodes",
         record=1 if options.video else 0,
     )  # fmt: skip
-    successes = int(outcome.success.sum())
-    rate = wilson(successes, options.episodes)
     where = options.json or options.checkpoint.parent / "eval.json"
-    write_json(where, {"task": task.name, "checkpoint": str(options.checkpoint), "seed": options.seed,
-                       "successes": successes, "trials": options.episodes, "rate": float(rate.value),
-                       "wilson_95": [float(rate.low), float(rate.high)]})  # fmt: skip
-    print(f"success {wilson_text(successes, options.episodes)}; {where}")
+    about = {"task": task.name, "checkpoint": str(options.checkpoint), "seed": options.seed, "trials": options.episodes}
+    rewards, told = _rewards(outcome)
+    if outcome.solved is not None:
+        successes, told = _successes(outcome)
+        about |= successes
+    write_json(where, about | rewards)
+    print(f"{told}; {where}")
     if options.video:
         from fermo.envs.rendering.trajectory import render_trajectory
         from fermo.envs.rendering.video import write_mp4
@@ -69,6 +69,29 @@ def main(arguments: Sequence[str]) -> None:
         camera = task.model.camera(0).name if task.model.ncam else None
         frames = render_trajectory(task.picture_model(), outcome.qpos[0, ::2].numpy(), camera=camera)
         print(write_mp4(options.video, frames, task.spec.rate_hz / 2))
+
+
+def _successes(outcome: Outcome) -> tuple[dict[str, object], str]:
+    """The success rate for the file and for people."""
+    from fermo.cli.demo_pipeline import wilson_text
+    from fermo.training.statistics import wilson
+
+    successes, trials = int(outcome.success.sum()), len(outcome.success)
+    rate = wilson(successes, trials)
+    data = {"successes": successes, "rate": float(rate.value), "wilson_95": [float(rate.low), float(rate.high)]}
+    return data, f"success {wilson_text(successes, trials)}"
+
+
+def _rewards(outcome: Outcome) -> tuple[dict[str, object], str]:
+    """The mean return for the file and for people; its interval is a bootstrap over the starts."""
+    from fermo.training.statistics import bootstrap
+
+    mean = bootstrap(outcome.returns.numpy(), seed=0)
+    value, low, high = (float(number) for number in mean)
+    length = float(outcome.lengths.double().mean())
+    data = {"return": value, "bootstrap_95": [low, high], "length": length}
+    told = f"return {value:.5g} ({low:.5g} to {high:.5g}, 95 % bootstrap interval of the mean"
+    return data, f"{told} over {len(outcome.returns)} starts), {length:.4g} steps an episode"
 
 
 def load_pair(checkpoint: Path, task_name: str | None) -> tuple[Task, Policy]:

@@ -1,4 +1,4 @@
-"""``fermo train``: a policy from demonstrations, in a run folder that resumes."""
+"""``fermo train``: a policy from demonstrations, or an actor by reinforcement, in a run folder that resumes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import tyro
 
 from fermo.cli.parsing import existing_folder, parse
 from fermo.envs.registry import TASKS, task_id
-from fermo.errors import FermoError
+from fermo.errors import FermoError, unknown_name
 from fermo.policies.registry import FAMILIES, config_class
 from fermo.training.demos.experts import expert_task
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.rl_config import LEARNERS
 from fermo.training.recipes import loop_recipe, policy_recipe
 
 
@@ -50,12 +51,18 @@ def main(arguments: Sequence[str]) -> None:
         print(_usage())
         raise SystemExit(0)
     if len(names) != 2:
-        raise FermoError(f"fermo train needs a task and a family: {_choices()}")
+        raise FermoError(f"fermo train needs a task and a family or a learner: {_choices()}")
     task, family = task_id(names[0]), names[1]
-    policy_config = config_class(family)
-    rest = [_to_loop(argument, policy_config) for argument in rest]
-    options = parse(_options_class(task, family, policy_config), f"train {names[0]} {family}", rest)
-    _train(task, family, options)
+    if family in LEARNERS:
+        from fermo.cli import train_rl
+
+        train_rl.main(task, names[0], family, rest)
+    elif family in FAMILIES:
+        policy_config = config_class(family)
+        rest = [_to_loop(argument, policy_config) for argument in rest]
+        _train(task, family, parse(_options_class(task, family, policy_config), f"train {names[0]} {family}", rest))
+    else:
+        raise unknown_name("policy family or learner", family, [*FAMILIES, *LEARNERS])
 
 
 def _leading_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -74,14 +81,15 @@ def _to_loop(argument: str, policy_config: type[Any]) -> str:
 
 def _choices() -> str:
     tasks = ", ".join(task.removeprefix("fermo/") for task in TASKS)
-    return f"tasks {tasks}; families {', '.join(FAMILIES)}"
+    return f"tasks {tasks}; families {', '.join(FAMILIES)}; learners {', '.join(LEARNERS)}"
 
 
 def _usage() -> str:
     return (
-        "usage: fermo train TASK FAMILY [options]\n\n"
-        "Train a policy on demonstrations, recorded first unless --data names a dataset.\n\n"
-        f"{_choices()}\n\n`fermo train TASK FAMILY --help` lists the options of that family."
+        "usage: fermo train TASK FAMILY [options]\n       fermo train TASK LEARNER [options]\n\n"
+        "Train a policy on demonstrations, recorded first unless --data names a dataset,\n"
+        "or an actor by reinforcement in simulation.\n\n"
+        f"{_choices()}\n\n`fermo train TASK FAMILY --help` lists the options of that family or learner."
     )
 
 

@@ -1,0 +1,1 @@
+"""Actors that reinforcement learning leaves behind."""

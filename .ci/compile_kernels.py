@@ -30,6 +30,7 @@ class Done(NamedTuple):
     compiled: int
     failures: tuple[str, ...]
     seconds: float
+    refusal: str = ""
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def main() -> None:
         for future in concurrent.futures.as_completed(work):
             done = future.result()
             failed |= bool(done.failures)
-            print(f"{done.task}: {done.modules} modules, {done.compiled} compiled, {done.seconds:.0f} s", flush=True)
+            what = done.refusal or f"{done.modules} modules, {done.compiled} compiled, {done.seconds:.0f} s"
+            print(f"{done.task}: {what}", flush=True)
             for failure in done.failures:
                 print(f"  does not compile: {failure}", file=sys.stderr)
     print(f"{len(tasks)} tasks for sm_{options.arch} in {time.perf_counter() - started:.0f} s")
@@ -60,12 +62,17 @@ def compile_task(name: str, arch: int, cache: Path | None) -> Done:
     """Compile what a step, a reset and a change of parameters of one task launch."""
     import warp as wp
 
+    from fermo.envs.core.backend import BackendError
+
     warnings.filterwarnings("ignore", message=r"\s*CUDA version < 12.4 detected")  # none is
     wp.config.log_level = wp.LOG_ERROR
     wp.config.kernel_cache_dir = str(cache.resolve()) if cache else None
     wp.init()
     started = time.perf_counter()
-    modules = launched_modules(name)
+    try:
+        modules = launched_modules(name)
+    except BackendError as error:  # a task that Warp does not simulate, and says so
+        return Done(name, 0, 0, (), 0.0, str(error))
     compiled, failures = compile_modules(modules, arch)
     return Done(name, len(modules), compiled, failures, time.perf_counter() - started)
 

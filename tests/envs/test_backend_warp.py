@@ -253,11 +253,13 @@ def test_a_recorded_graph_sees_parameters_set_later() -> None:
     backend.step(torch.zeros(2, 2), 1)  # compiles
     with wp.ScopedDevice("cpu"), wp.ScopedCapture() as capture:
         mjw.step(backend._m, backend._d)
+    graph = capture.graph
+    assert graph is not None
 
     def fall(seconds: float = 0.1) -> torch.Tensor:
         begin()
         for _ in range(round(seconds / 0.004)):
-            wp.capture_launch(capture.graph)
+            wp.capture_launch(graph)
         return backend.read("qpos").clone()
 
     first = fall()

@@ -26,7 +26,7 @@ def script() -> ModuleType:
 @wp.kernel(module="unique", enable_backward=False)
 def twice(x: wp.array[float]):  # type: ignore[valid-type]
     i = wp.tid()
-    x[i] = 2.0 * x[i]
+    x[i] = 2.0 * x[i]  # pyright: ignore[reportIndexIssue]
 
 
 @wp.func_native(snippet="return no_such_function_anywhere(x);")
@@ -36,7 +36,7 @@ def nonsense(x: float) -> float: ...
 @wp.kernel(module="unique", enable_backward=False)
 def broken(x: wp.array[float]):  # type: ignore[valid-type]
     i = wp.tid()
-    x[i] = nonsense(x[i])
+    x[i] = nonsense(x[i])  # pyright: ignore[reportIndexIssue]
 
 
 def test_a_kernel_that_cannot_compile_is_named_and_the_others_are_compiled(

@@ -122,7 +122,7 @@ def test_a_later_change_of_mass_keeps_the_bounds_of_the_meshes(objects: ObjectSe
 
 
 def test_a_file_is_a_hull_too(tmp_path: Path) -> None:
-    lines = [f"v {x} {y} {z}" for x, y, z in OBJECTS[2].hulls[0]]
+    lines = [f"v {x} {y} {z}" for x, y, z in np.asarray(OBJECTS[2].hulls[0])]
     (tmp_path / "wedge.obj").write_text("\n".join([*lines, "f 1 3 2", "f 1 2 4", "f 1 4 3", "f 2 3 4"]) + "\n")
     read = compile_objects(scene(), "thing", [MeshObject(name="wedge", hulls=(tmp_path / "wedge.obj",), density=700.0)])
     np.testing.assert_allclose(read.model.body_mass, alone(OBJECTS[2]).body_mass, rtol=1e-6)

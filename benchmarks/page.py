@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fermo.benchmarks import charts, results, summary
 from fermo.benchmarks.profile import Profile
-from fermo.benchmarks.results import Comparison, Results
+from fermo.benchmarks.results import Comparison, Results, ShortTraining
 from fermo.training.files import read_json
 from fermo.training.records import from_json
 
@@ -25,7 +25,11 @@ def markdown(folder: Path | str = "benchmarks/results") -> str:
 
 def _section(path: Path) -> str:
     data = read_json(path)
-    return _profile(from_json(Profile, data, str(path))) if "stages" in data else _speed(results.load(path))
+    if "stages" in data:
+        return _profile(from_json(Profile, data, str(path)))
+    if "mean_rewards" in data:
+        return _training(from_json(ShortTraining, data, str(path)))
+    return _speed(results.load(path))
 
 
 def _speed(measured: Results) -> str:
@@ -112,6 +116,16 @@ def _profile(found: Profile) -> str:
             "Physics by MuJoCo's own timers, one world on one thread:",
             _table(("phase", "ms a step", "share"), split),
         ]
+    )
+
+
+def _training(found: ShortTraining) -> str:
+    first, last = found.mean_rewards[0], found.mean_rewards[-1]
+    name = found.task.removeprefix("fermo/")
+    return (
+        f"## A short training of {name}\n\n`{found.command}`\n\n{found.machine}; {found.started}. "
+        f"{found.env_steps_per_s:,.0f} env-steps/s with learning, over {found.wall_s:.1f} s; the mean reward of a step "
+        f"is {first:.3f} in the first of {found.rounds} rounds and {last:.3f} in the last."
     )
 
 

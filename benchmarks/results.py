@@ -135,6 +135,37 @@ class Results:
     comparisons: tuple[Comparison, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShortTraining:
+    """What came of a short training at full speed.
+
+    Attributes:
+        task: Its name.
+        command: What was typed.
+        started: Date and time, UTC.
+        machine: Processor and GPUs.
+        device: Where worlds and learner lived.
+        num_envs: Worlds.
+        rounds: Rollouts, each with an update.
+        env_steps: Environment steps in all.
+        wall_s: Time of all rounds but the first, which compiles [s].
+        env_steps_per_s: Environment steps in that time, learning included.
+        mean_rewards: Mean reward of a step, round by round.
+    """
+
+    task: str
+    command: str
+    started: str
+    machine: str
+    device: str
+    num_envs: int
+    rounds: int
+    env_steps: int
+    wall_s: float
+    env_steps_per_s: float
+    mean_rewards: tuple[float, ...]
+
+
 def median(rates: np.ndarray) -> Interval:
     """Median with the range that 95 % of medians of resampled rounds fall into."""
     return bootstrap(rates, np.median, seed=0)

@@ -43,13 +43,13 @@ class Plan:
     pythons: tuple[Python, ...]
 
 
-def measure(cases: Sequence[Case], plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Results:
-    """Compare on every case; `tell` hears what is going on."""
+def measure(cases: Sequence[Case], plan: Plan, command: str, tell: Callable[[str], None]) -> Results:
+    """Compare on every case; `command` is what was typed, `tell` hears what is going on."""
     made = provenance()
     comparisons = tuple(compare(case, plan, tell) for case in cases)
     git, machine = made["git"], made["machine"]
     return Results(
-        format=FORMAT, command=made["command"], started=made["started"], cpu=machine["cpu"], cores=machine["cores"],
+        format=FORMAT, command=command, started=made["started"], cpu=machine["cpu"], cores=machine["cores"],
         memory_gib=machine["memory_gib"], gpus=tuple(machine["gpus"]),
         commit=git["commit"] + "+" * git["edited"] if git else "",
         versions=plan.pythons[0].versions, round_s=plan.round_s, comparisons=comparisons,

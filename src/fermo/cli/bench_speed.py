@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     ]
     pythons = tuple(Python.at(path) for path in (sys.executable, *options.peer_python))
     plan = runner.Plan(contenders=options.contenders, rounds=options.rounds, round_s=options.seconds, pythons=pythons)
-    measured = runner.measure(cases, plan, lambda line: print(line, file=sys.stderr, flush=True))
+    command = shlex.join(["fermo", "bench-speed", *arguments])
+    measured = runner.measure(cases, plan, command, lambda line: print(line, file=sys.stderr, flush=True))
     results.save(options.json, measured)
     for comparison in measured.comparisons:
         print(summary.text_table(comparison), end="\n\n")

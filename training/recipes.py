@@ -46,7 +46,7 @@ _LEARNERS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/Hopper-v5", "ppo"): _LOCOMOTION | {"iterations": 150, "init_std": 0.5},
     ("fermo/Walker2d-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5},
     ("fermo/HalfCheetah-v5", "ppo"): _LOCOMOTION | {"iterations": 200, "init_std": 0.6},
-    ("fermo/Ant-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5, "hidden": (128, 128)},
+    ("fermo/Ant-v5", "ppo"): _LOCOMOTION | {"iterations": 150, "init_std": 0.5, "hidden": (128, 128)},
     ("fermo/Hopper-v5", "td3"): {"lr": 3e-4},
 }  # fmt: skip
 

@@ -132,7 +132,7 @@ def _opengl(task: str, num_envs: int, picture: Picture, size: int, stack: ExitSt
     qpos, model = env.sim["qpos"].numpy(), env.task.model
     model.vis.quality.offsamples = 0
     data = mujoco.MjData(model)
-    # Closed before the next one opens: closing takes away whatever OpenGL context is current, and pictures are empty.
+    # Closed before the next one opens: closing frees buffers of whichever OpenGL context is current.
     renderer = stack.enter_context(mujoco.Renderer(model, size, size))
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
     camera = find_camera(model, None, size, size).camera

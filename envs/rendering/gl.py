@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 
 import mujoco
@@ -53,6 +55,9 @@ class GlRenderer:
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, height)
         self._renderer = mujoco.Renderer(model, height, width)
+        closing = weakref.finalize(self, _close, self._renderer)
+        closing.atexit = False  # too late: mujoco ends EGL before
+        atexit.register(closing)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = VISUAL_GROUPS
 
@@ -64,3 +69,10 @@ class GlRenderer:
             mujoco.mj_camlight(self._model, self._data)
             self._renderer.update_scene(self._data, self._camera, self._options)
             yield self._renderer.render()
+
+
+def _close(renderer: mujoco.Renderer) -> None:
+    """MuJoCo frees buffers by number in whichever OpenGL context is current, and would empty a newer renderer's."""
+    if renderer._gl_context:
+        renderer._gl_context.make_current()
+    renderer.close()

@@ -212,6 +212,14 @@ def test_opengl_and_rays_agree_where_the_ball_is(model: mujoco.MjModel) -> None:
     assert (red[0] == red[1]).mean() > 0.97
 
 
+@pytest.mark.skipif(not gl_starts(), reason="OpenGL does not start on this machine")
+def test_an_opengl_renderer_outlives_an_older_one(model: mujoco.MjModel) -> None:
+    renderer = GlRenderer(model, "above", 64, 48)
+    before = next(iter(renderer.frames(model.qpos0[None]))).copy()
+    renderer = GlRenderer(model, "above", 64, 48)
+    np.testing.assert_array_equal(next(iter(renderer.frames(model.qpos0[None]))), before)
+
+
 def test_web_scene_shows_what_is_drawn_and_follows_the_state(model: mujoco.MjModel) -> None:
     pytest.importorskip("viser", reason="the viewer extra is not installed")
     from fermo.envs.rendering.web import WebScene

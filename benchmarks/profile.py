@@ -10,12 +10,14 @@ from typing import Any
 
 import mujoco
 import torch
+from gymnasium.vector import AutoresetMode
 
 from fermo.benchmarks.contender import Case
 from fermo.benchmarks.record import record, task_actions
 from fermo.benchmarks.trace import Trace
 from fermo.envs.core.task import Task
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.base import Perturbation
 from fermo.errors import FermoError
 
 # Which methods of whom belong to a stage. A method's time is without that of the others it calls.
@@ -111,11 +113,12 @@ class StageClock:
         self._since = now
 
 
-def profile(task: Task, case: Case, steps: int) -> Profile:
+def profile(task: Task, case: Case, steps: int, perturbations: Sequence[Perturbation] = ()) -> Profile:
     """Step `task` with everybody's actions, from states that it meets when episodes have spread out."""
     life = record(task, case)
     options = {"num_threads": case.threads} if case.backend == "cpu" else {"device": case.device}
-    env = VectorEnv(task, case.num_envs, backend=case.backend, seed=case.seed, backend_options=options)
+    env = VectorEnv(task, case.num_envs, backend=case.backend, seed=case.seed, perturbations=perturbations,
+                    autoreset_mode=AutoresetMode.SAME_STEP, backend_options=options)  # fmt: skip
     actions = torch.from_numpy(task_actions(task, case)).to(env.device)
     env.reset()
     env.backend.set_state(torch.from_numpy(life.over(case.num_envs).start))

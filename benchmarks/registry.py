@@ -40,7 +40,7 @@ CONTENDERS: dict[str, Entry] = {
     "raw": Entry(label="mujoco.batch alone", target=f"{_HERE}.ours:RawBatch", backend="cpu",
                  requires=("torch", "mujoco"), install="pip install fermo"),
     "envpool": Entry(label="EnvPool", target=f"{_HERE}.envpool_vector:EnvPool", backend="cpu",
-                     requires=("envpool",), install=f"pip install envpool {_OWN_VENV}", family=_GYMNASIUM),
+                     requires=("envpool",), install='pip install "fermo[bench]"', family=_GYMNASIUM),
     "gymnasium-sync": Entry(label="Gymnasium SyncVectorEnv", target=f"{_HERE}.gymnasium_vector:GymnasiumSync",
                             backend="cpu", requires=("gymnasium",), install="pip install fermo", family=_GYMNASIUM),
     "gymnasium-async": Entry(label="Gymnasium AsyncVectorEnv", target=f"{_HERE}.gymnasium_vector:GymnasiumAsync",

@@ -10,13 +10,14 @@ import torch
 
 from fermo.benchmarks import profile as profiling
 from fermo.benchmarks.contender import Case
-from fermo.benchmarks.profile import STAGES, StageClock, clocks, profile
+from fermo.benchmarks.profile import STAGES, Profile, StageClock, clocks, profile
 from fermo.cli import main
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.registry import perturbation_class
 from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.training.files import read_json
+from fermo.training.records import from_json
 
 
 class Ticks:
@@ -95,8 +96,11 @@ def test_stages_add_up_to_the_step() -> None:
 
 
 def test_profile_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["profile", "Hopper", "--num-envs", "2", "--steps", "3", "--json", str(tmp_path / "profile.json")])
+    main(["profile", "Hopper", "--num-envs", "2", "--steps", "3", "--perturb", "observation_noise=0.01",
+          "--json", str(tmp_path / "profile.json")])  # fmt: skip
     text = capsys.readouterr().out
     assert text.startswith("fermo/Hopper-v5, N = 2, cpu back end")
     assert "constraint solver" in text
-    assert read_json(tmp_path / "profile.json")["steps"] == 3
+    found = from_json(Profile, read_json(tmp_path / "profile.json"), "profile")
+    assert found.steps == 3
+    assert next(stage.seconds for stage in found.stages if stage.stage == "perturbations") > 0

@@ -24,6 +24,7 @@ except ImportError as error:
     raise BackendError(f'the warp back end needs mujoco-warp ({error}): pip install "fermo[warp]"') from error
 
 from fermo.envs.core.warp_buffers import Buffers, probed_sizes
+from fermo.envs.core.warp_contacts import follow_mujoco
 from fermo.envs.core.warp_graph import Captured, launching
 from fermo.envs.core.warp_params import WarpParameters, batched_names
 from fermo.envs.core.warp_support import check_supported, find_device
@@ -43,9 +44,8 @@ class WarpBackend:
     """N worlds on `mujoco_warp`; float32, torch views that share its memory.
 
     Kernels are compiled for a model at its first step, up to a minute, and then kept in Warp's own cache. MuJoCo and
-    mujoco_warp agree to single precision as long as contacts do not amplify the difference. They choose the tangents of
-    some contacts differently (MuJoCo turns those of a capsule on a plane along its axis), and the pyramidal friction
-    cone depends on them: such friction forces differ by some percent.
+    mujoco_warp agree to single precision as long as contacts do not amplify the difference; `fermo divergence` measures
+    it.
 
     A step waits for nothing: an overflow and a refused parameter are told by `check`. The engine has no pass over some
     of the worlds, so `forward` computes all of them and keeps the rows outside the mask. What that costs depends on
@@ -96,8 +96,7 @@ class WarpBackend:
                 raise BackendError(f"mujoco_warp cannot simulate this model: {error}; use the cpu back end") from error
             self._m.opt.warn_overflow = 0  # read from `overflow` instead of printed from kernels
             self._m.opt.deterministic = deterministic
-            # Two boxes by MuJoCo's own algorithm, up to eight points; the convex one finds a single point, or four.
-            self._m.opt.disableflags |= int(mjw.DisableBit.NATIVECCD)
+            follow_mujoco(model, self._m)
             self._params = WarpParameters(self.model, self._m, self._d, num_worlds, varying)
         self._buffers = Buffers(self.model, self._d)
         self._graphs: dict[str, Captured[None]] = {}

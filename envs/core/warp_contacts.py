@@ -1,5 +1,8 @@
 """Where mujoco_warp's contacts are not MuJoCo's, made the same."""
 
+# A kernel is written in Warp's language, which type checkers take for Python.
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from typing import Any
@@ -30,12 +33,12 @@ def _align_capsules(m: Any, d: Any) -> None:
 
 @wp.kernel(module="unique", enable_backward=False)
 def _align_kernel(
-    geom_type: wp.array[int],  # type: ignore[valid-type]
-    geom_xmat: wp.array2d[wp.mat33],  # type: ignore[valid-type]
-    nacon: wp.array[int],  # type: ignore[valid-type]
-    contact_geom: wp.array[wp.vec2i],  # type: ignore[valid-type]
-    contact_world: wp.array[int],  # type: ignore[valid-type]
-    frame_out: wp.array[wp.mat33],  # type: ignore[valid-type]
+    geom_type: wp.array[int],
+    geom_xmat: wp.array2d[wp.mat33],
+    nacon: wp.array[int],
+    contact_geom: wp.array[wp.vec2i],
+    contact_world: wp.array[int],
+    frame_out: wp.array[wp.mat33],
 ):
     """The first tangent is the capsule's axis, without its part along the normal."""
     contact = wp.tid()

@@ -24,7 +24,7 @@ def script() -> ModuleType:
 
 
 @wp.kernel(module="unique", enable_backward=False)
-def twice(x: wp.array[float]):  # type: ignore[valid-type]
+def twice(x: wp.array[float]):
     i = wp.tid()
     x[i] = 2.0 * x[i]  # pyright: ignore[reportIndexIssue]
 
@@ -34,7 +34,7 @@ def nonsense(x: float) -> float: ...
 
 
 @wp.kernel(module="unique", enable_backward=False)
-def broken(x: wp.array[float]):  # type: ignore[valid-type]
+def broken(x: wp.array[float]):
     i = wp.tid()
     x[i] = nonsense(x[i])  # pyright: ignore[reportIndexIssue]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from fermo.policies.checkpoint import load_checkpoint
 from fermo.training.bench.evaluate import evaluate
 from fermo.training.learn import learn
 from fermo.training.loops.rl_config import PpoConfig
+from fermo.training.loops.rl_metrics import EpisodeMetrics
 from fermo.training.loops.rl_ppo import PpoTrainer
 from fermo.training.loops.state import FILE_NAME, load_state
 from fermo.training.run_folder import RunFolder
@@ -149,19 +151,37 @@ def test_a_trained_actor_is_a_checkpoint_like_any_other(tmp_path: Path, capsys: 
     assert "holds" in capsys.readouterr().out
 
 
+def test_ctrl_c_saves_a_whole_round_and_the_rest_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(folder: str) -> dict[str, torch.Tensor]:
+        config = small(iterations=5)
+        return learn(tmp_path / folder, task="InvertedPendulum", learner="ppo", config=config, num_envs=8).state_dict()
+
+    whole, take = trained("whole"), EpisodeMetrics.take
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeMetrics, "take", lambda *a: signal.raise_signal(signal.SIGINT) or take(*a))
+        with pytest.raises(KeyboardInterrupt, match="step 1 of 5"):
+            trained("halves")
+    assert not (tmp_path / "halves/checkpoint").exists()
+    halves = trained("halves")
+    assert all(torch.equal(value, halves[name]) for name, value in whole.items())
+
+
+def torchrun(*words: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+              "--master-port", str(port), *words]  # fmt: skip
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=False, timeout=220)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both processes ended with, in worlds of their own and in the same ones."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = str(Path(__file__).with_name("rl_two_processes.py"))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-              "--master-port", str(port), script, json.dumps(SMALL), str(folder)]  # fmt: skip
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stderr
+    torchrun(str(Path(__file__).with_name("rl_two_processes.py")), json.dumps(SMALL), str(folder))
     return folder
 
 
@@ -190,6 +210,22 @@ def test_two_processes_in_the_same_worlds_are_one(two_processes: Path) -> None:
         assert torch.equal(first[name], second[name])
         if "count" not in name:  # the samples behind the observations' statistics are twice as many
             torch.testing.assert_close(first[name], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun_resumes_in_the_worlds_of_every_process(tmp_path: Path) -> None:
+    torchrun("-m", "fermo", *command(tmp_path / "whole"))
+    state = load_state(tmp_path / "whole/train")
+    assert not torch.equal(state.group("process0")["env.worlds"], state.group("process1")["env.worlds"])
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again/train")
+    shutil.rmtree(tmp_path / "again/stages")
+    first = [*command(tmp_path / "stopped"), "--training.iterations", "20"]
+    torchrun("-m", "fermo", *first)
+    shutil.copytree(tmp_path / "stopped/train", tmp_path / "again/train", ignore=shutil.ignore_patterns("checkpoint"))
+    torchrun("-m", "fermo", *command(tmp_path / "again", "--resume"))
+    files = [(tmp_path / name / "train/checkpoint/model.safetensors").read_bytes() for name in ("whole", "again")]
+    assert files[0] == files[1]
 
 
 @pytest.mark.slow

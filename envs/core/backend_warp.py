@@ -32,6 +32,8 @@ from fermo.envs.core.warp_support import check_supported, find_device
 # The layout of mjSTATE_INTEGRATION, so that a state can be replayed in plain MuJoCo.
 _STATE = ("time", "qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "qfrc_applied", "xfrc_applied",
           "eq_active", "mocap_pos", "mocap_quat", "userdata")  # fmt: skip
+# What of it a physics step changes; the rest is given to it.
+_MOVING = ("time", "qpos", "qvel", "act", "qacc_warmstart")
 # What a forward pass writes and a refresh does not.
 _ACCELERATIONS = frozenset({
     "qacc", "act_dot", "actuator_force", "qfrc_actuator", "qfrc_smooth", "qacc_smooth", "qfrc_constraint",
@@ -102,9 +104,10 @@ class WarpBackend:
         self._graphs: dict[str, Captured[None]] = {}
         self._views: dict[str, Tensor] = {}
         self._reread = 0
-        self._state_views = [self._view(name) for name in _STATE]
+        self._state_views = {name: self._view(name) for name in _STATE if self._view(name).numel()}
+        self._moving_views = [self._state_views[name] for name in _MOVING if name in self._state_views]
         self._default = self._default_state()
-        self._good, self._failed_before = self.get_state(), self.failed.clone()
+        self._good, self._failed_before = _joined(self._moving_views), self.failed.clone()
         self._data_names = sorted(name for name in batched_names(mjw.Data, "nworld") if self._readable(name))
         self._late: dict[str, Tensor] = {}
         self._reads_accelerations = False
@@ -161,21 +164,19 @@ class WarpBackend:
         while not self.graph_safe and self._buffers.overflowed():
             with launching(self.device):
                 self._buffers.grow()
-            self._write_state(self._good, torch.ones_like(self.failed))
+            _write(self._moving_views, self._good, torch.ones_like(self.failed))
             self.failed.copy_(self._failed_before)
             advance()
 
     def _advance(self, substeps: int) -> None:
-        self._good.copy_(self.get_state())
+        self._good.copy_(_joined(self._moving_views))
         self._failed_before.copy_(self.failed)
         for _ in range(substeps):
             mjw.step(self._m, self._d)
         self._buffers.note()
-        finite = torch.ones_like(self.failed)
-        for name in ("qpos", "qvel", "qacc"):  # a comparison with NaN is false
-            finite &= (self._view(name).abs() < mujoco.mjMAXVAL).all(dim=1)
-        self.failed |= ~finite
-        self._write_state(self._good, self.failed)
+        now = _joined([self._view(name) for name in ("qpos", "qvel", "qacc")])
+        self.failed |= ~(now.abs() < mujoco.mjMAXVAL).all(dim=1)  # a comparison with NaN is false
+        _write(self._moving_views, self._good, self.failed)
         self._zero_failed()
         if self._refresh_after:
             self._refresh()
@@ -209,7 +210,7 @@ class WarpBackend:
         else:
             self._launch("refresh", self._refresh)
         for name, view in self._late.items():
-            view.copy_(torch.where(_rows(mask, view), view, kept[name]))
+            torch.where(_rows(mask, view), view, kept[name], out=view)
 
     def check(self) -> None:
         """See `Backend.check`."""
@@ -220,15 +221,14 @@ class WarpBackend:
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See `Backend.reset`."""
-        self._write_state(self._default.expand(self.num_worlds, -1), mask)
+        _write(self._state_views.values(), self._default.expand(self.num_worlds, -1), mask)
         for name, rows in (("qpos", qpos), ("qvel", qvel)):
-            view = self._view(name)
-            view.copy_(torch.where(mask[:, None], rows.to(view), view))
+            _write([self._view(name)], rows.to(self.device), mask)
         self.failed &= ~mask
 
     def get_state(self) -> Tensor:
         """See `Backend.get_state`."""
-        return torch.cat([view.reshape(self.num_worlds, -1).to(self.dtype) for view in self._state_views], dim=1)
+        return _joined(self._state_views.values())
 
     def set_state(self, state: Tensor, mask: Tensor | None = None) -> None:
         """See `Backend.set_state`."""
@@ -236,17 +236,9 @@ class WarpBackend:
         if tuple(state.shape) != shape:
             raise BackendError(f"a state has shape {shape}, got {tuple(state.shape)}")
         chosen = torch.ones_like(self.failed) if mask is None else mask
-        self._write_state(state.to(self._default), chosen)
+        _write(self._state_views.values(), state.to(self._default), chosen)
         self.failed &= ~chosen
         self.forward(chosen)
-
-    def _write_state(self, rows: Tensor, mask: Tensor) -> None:
-        start = 0
-        for view in self._state_views:
-            flat = view.view(self.num_worlds, -1)
-            part = rows[:, start : start + flat.shape[1]]
-            flat.copy_(torch.where(mask[:, None], part.to(flat.dtype), flat))
-            start += flat.shape[1]
 
     def _default_state(self) -> Tensor:
         """What a world is reset to, shape ``(1, nstate)``."""
@@ -285,6 +277,21 @@ class WarpBackend:
     def world_model(self, world: int) -> mujoco.MjModel:
         """The model of one world with its own parameters, for rendering and replay."""
         return self._params.world_model(world)
+
+
+def _joined(views: Iterable[Tensor]) -> Tensor:
+    """The arrays side by side, ``(N, ...)`` each, as float32 ``(N, n)``."""
+    return torch.cat([view.reshape(len(view), -1).to(torch.float32) for view in views], dim=1)
+
+
+def _write(views: Iterable[Tensor], rows: Tensor, mask: Tensor) -> None:
+    """Put what `_joined` returned back into the worlds of `mask` ``(N,)``."""
+    start = 0
+    for view in views:
+        flat = view.view(len(view), -1)
+        part = rows[:, start : start + flat.shape[1]].to(flat.dtype)
+        torch.where(mask[:, None], part, flat, out=flat)
+        start += flat.shape[1]
 
 
 def _rows(mask: Tensor, view: Tensor) -> Tensor:

@@ -168,4 +168,4 @@ def batched_names(kind: type, first: str) -> list[str]:
 
 
 def _write(field: Tensor, rows: Tensor, mask: Tensor) -> None:
-    field.copy_(torch.where(mask.view(-1, *[1] * (field.ndim - 1)), rows.to(field.dtype), field))
+    torch.where(mask.view(-1, *[1] * (field.ndim - 1)), rows.to(field.dtype), field, out=field)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fermo.envs.core.task import Sensor, Simulation, Task
 from fermo.envs.rendering.camera import make_camera
+from fermo.envs.rendering.pinhole import find_camera
 from fermo.errors import FermoError
 from fermo.signal import Signal
 
@@ -129,8 +130,12 @@ def with_camera(task: TaskT, config: CameraSensorConfig | None = None, *, signal
         task: What to do; a second camera may be added to what this returns.
         config: The camera.
         signal: Name of the observation.
+
+    Raises:
+        FermoError: The model has no such camera, or the picture no pixel.
     """
     config = config or CameraSensorConfig()
+    find_camera(task.model, config.camera, config.width, config.height)
     seeing = copy.copy(task)
     seeing.spec = dataclasses.replace(task.spec, observations=(*task.spec.observations, config.signal(signal)))
     # A subclass of the task's own class: whatever the task defines or will define stays as it is.

@@ -119,7 +119,7 @@ class Recorder(gymnasium.vector.VectorWrapper):
             if name not in self._ring:
                 self._ring[name] = value.new_zeros(self.length, len(self.worlds), *value.shape[1:])
             slot = self._ring[name][self._count % self.length]
-            slot.copy_(value.index_select(0, self._rows))  # a list of rows would be copied to the device each time
+            slot.copy_(value.detach().index_select(0, self._rows))  # indexing by a list would copy it to the device
 
     def clear(self) -> None:
         """Forget what was recorded."""

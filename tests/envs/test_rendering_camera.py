@@ -297,8 +297,9 @@ def test_a_task_with_a_camera_may_be_captured() -> None:
         ({"rate_hz": 30.0}, "choose 100, 50, 33.3333, 25, ... Hz"),
         ({"rate_hz": 200.0}, "choose 100"),
         ({"width": 0}, "at least one pixel"),
+        ({"camera": "abov"}, "did you mean 'above'"),
     ],
 )
 def test_a_camera_that_cannot_be_is_refused(wrong: dict, why: str) -> None:
     with pytest.raises(FermoError, match=why):
-        VectorEnv(with_camera(RisingBall(), CameraSensorConfig(**wrong)), 1).reset()
+        VectorEnv(with_camera(RisingBall(), CameraSensorConfig(**wrong)), 1)

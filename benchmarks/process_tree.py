@@ -28,9 +28,14 @@ def cpu_seconds(root: int | None = None) -> float:
     return nanoseconds / 1e9
 
 
-def resident_bytes(root: int | None = None) -> int:
-    """Memory of the tree [B]: what processes share is counted once, divided among them."""
-    return sum(_kilobytes(process, "smaps_rollup", "Pss:") for process in members(root)) * 1024
+def data_bytes(root: int | None = None) -> int:
+    """Resident memory of the tree that holds data [B], mapped files such as libraries left out.
+
+    What processes of the tree share is divided among them. Files are left out because they are shared with strangers
+    too, so that their part would change as those come and go.
+    """
+    kinds = ("Pss_Anon:", "Pss_Shmem:")
+    return sum(_kilobytes(process, "smaps_rollup", kind) for process in members(root) for kind in kinds) * 1024
 
 
 def peak_resident_bytes(root: int | None = None) -> int:

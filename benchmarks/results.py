@@ -46,7 +46,7 @@ class Row:
         note: What a reader must know of how it ran.
         num_envs: Worlds it really ran.
         rounds: Its turns in order; the k-th turns of all contenders stand side by side.
-        grown_bytes: Memory that its worlds took [B], shared pages divided.
+        grown_bytes: Memory that its worlds took [B]; what its processes share is divided among them.
         peak_bytes: Largest resident sizes of its processes, added up [B].
         versions: Of the packages that can change its speed.
     """

@@ -37,7 +37,7 @@ def main() -> None:
         _say(answers, {"absent": str(why)})
         return
     gc.collect()
-    before = process_tree.resident_bytes()
+    before = process_tree.data_bytes()
     worlds = contender.make()
     _warm_up(contender)
     _say(answers, {"ready": {"num_envs": worlds, "note": contender.note}})
@@ -46,7 +46,7 @@ def main() -> None:
         if command == "round":
             _say(answers, run_round(contender, worlds, float(argument)))
         elif command == "memory":
-            grown = process_tree.resident_bytes() - before
+            grown = process_tree.data_bytes() - before
             _say(answers, {"grown_bytes": grown, "peak_bytes": process_tree.peak_resident_bytes()})
     contender.close()
 

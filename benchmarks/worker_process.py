@@ -54,13 +54,15 @@ class Python:
     @classmethod
     def at(cls, path: Path | str) -> Python:
         """Ask an interpreter what it has."""
+        # Workers run in another folder; a link is left as it is, since a venv is known by its own link.
+        absolute = os.path.abspath(path)
         wanted = sorted({module for entry in CONTENDERS.values() for module in entry.requires})
         try:
-            done = subprocess.run([str(path), "-c", _PROBE, *wanted], capture_output=True, text=True, check=True)
+            done = subprocess.run([absolute, "-c", _PROBE, *wanted], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise FermoError(f"{path} is no Python that runs ({error}); give VENV/bin/python") from None
         told = json.loads(done.stdout)
-        return cls(path=str(path), modules=frozenset(told["modules"]), versions=tuple(told["versions"]))
+        return cls(path=absolute, modules=frozenset(told["modules"]), versions=tuple(told["versions"]))
 
 
 def python_for(entry: Entry, pythons: Sequence[Python]) -> Python:

@@ -43,6 +43,7 @@ MISTAKES = {
     "train Hopper ppo --training.gama 0.9": "did you mean --training.gamma?",
     "train Hopper td3 --training.hidden 0": "at least one positive width",
     "train Hopper ppo --num-envs 0": "num-envs must be positive",
+    "train Hopper sb3_ppo --training.gae-lambda 2": "gae_lambda must lie between 0 and 1",
     "record Hopper": "choose from SO101-PickCube-v0",
     "record SO101-PickCube --episodes -1": "must not be negative",
     "reproduce no-such-thing": "unknown reproduction",

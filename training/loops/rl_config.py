@@ -35,8 +35,10 @@ class LearnerConfig:
         if self.activation == "groupsort":
             raise FermoError("the learners have no groupsort: choose relu or tanh")
         require_positive(lr=self.lr, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
-        if not 0 <= self.gamma <= 1:
-            raise FermoError(f"gamma must lie between 0 and 1, got {self.gamma}")
+        for name in ("gamma", "gae_lambda", "tau"):
+            value = getattr(self, name, 0.0)
+            if not 0 <= value <= 1:
+                raise FermoError(f"{name} must lie between 0 and 1, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ class OffPolicyConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(steps=self.steps, buffer_size=self.buffer_size, batch_size=self.batch_size, tau=self.tau)
+        require_positive(steps=self.steps, buffer_size=self.buffer_size, batch_size=self.batch_size)
         if self.learning_starts < 0 or self.gradient_steps == 0:
             raise FermoError("learning_starts must not be negative and gradient_steps not zero")
 

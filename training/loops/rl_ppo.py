@@ -71,6 +71,9 @@ class PpoTrainer:
     """
 
     def __init__(self, env: VectorEnv, config: PpoConfig, *, seed: int = 0, processes: Processes | None = None) -> None:
+        samples = env.num_envs * config.rollout_steps
+        if samples < config.minibatches:
+            raise FermoError(f"a round has {samples} samples, too few for {config.minibatches} minibatches")
         self.config, self.processes = config, processes or Processes()
         self.env = RslRlVecEnv(env, reward_scale=config.reward_scale)
         torch.manual_seed(seed)

@@ -19,7 +19,7 @@ from fermo.training.loops.rl_processes import Processes
 
 
 class Rounds:
-    """Counts a learner's rounds; make one with `counting`.
+    """Counts a learner's rounds, inside the block of `running`.
 
     Attributes:
         done: Rounds so far.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import mujoco
@@ -126,13 +125,6 @@ def test_a_file_is_a_hull_too(tmp_path: Path) -> None:
     (tmp_path / "wedge.obj").write_text("\n".join([*lines, "f 1 3 2", "f 1 2 4", "f 1 4 3", "f 2 3 4"]) + "\n")
     read = compile_objects(scene(), "thing", [MeshObject(name="wedge", hulls=(tmp_path / "wedge.obj",), density=700.0)])
     np.testing.assert_allclose(read.model.body_mass, alone(OBJECTS[2]).body_mass, rtol=1e-6)
-
-
-def test_the_example_tells_the_objects_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "object_set.py"), {}, "example")["main"]("cpu")
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 and lines[0].split(": ")[1] == lines[3].split(": ")[1]
-    assert "brick  0.240 kg, lies 19.9 mm" in lines[0]  # density times volume; half its height, less what it sinks in
 
 
 def test_mistakes_are_named_before_any_step(objects: ObjectSet) -> None:

@@ -19,3 +19,10 @@ def test_depth_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     runpy.run_path(str(EXAMPLES / "depth_camera.py"))["main"](tmp_path, num_envs=2, steps=4)
     assert "nearest point 0." in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"world0-episode0.safetensors", "depth.mp4"}
+
+
+def test_object_set(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "object_set.py"))["main"]("cpu")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and lines[0].split(": ")[1] == lines[3].split(": ")[1]
+    assert "brick  0.240 kg, lies 19.9 mm" in lines[0]  # density times volume; half its height, less what it sinks in

@@ -80,7 +80,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self._renderer is None:
             from fermo.envs.rendering.trajectory import RayCastRenderer
 
-            self._renderer = RayCastRenderer(self.task.model, **self._picture)
+            self._renderer = RayCastRenderer(self.task.picture_model(), **self._picture)
         qpos = self._batch.sim["qpos"].cpu().numpy()
         return next(iter(self._renderer.frames(qpos)))
 

@@ -88,7 +88,9 @@ def _followed(value: Any) -> bool:
     if isinstance(value, (dict, list)):
         return True
     others = (WorldRandom, Simulation, Task, VectorEnv, nn.Module, type)
-    return type(value).__module__.startswith("fermo.") and hasattr(value, "__dict__") and not isinstance(value, others)
+    module = type(value).__module__
+    ours = module.startswith("fermo.") and not module.startswith("fermo.envs.core.backend")
+    return ours and hasattr(value, "__dict__") and not isinstance(value, others)
 
 
 def same_addresses(memory: Memory) -> bool:

@@ -18,7 +18,8 @@ STYLE = (
     ".speed .c2{--colour:#7b8796}.speed .c3{--colour:#9a5fd0}.speed .bar{fill:var(--colour);opacity:.85}"
     ".speed .line{fill:none;stroke:var(--colour);stroke-width:2}.speed .dot{fill:var(--colour)}.speed .hit{fill:none}"
     ".speed .grid{stroke:currentColor;opacity:.15}.speed .axis,.speed .range{stroke:currentColor;opacity:.6}"
-    ".speed .pair{display:flex;flex-wrap:wrap;gap:1rem}.speed .pair svg{flex:1 1 20rem;max-width:30rem}</style>"
+    ".speed svg{width:100%;height:auto}.speed .pair{display:flex;flex-wrap:wrap;gap:1rem}"
+    ".speed figure{flex:1 1 18rem;max-width:30rem;margin:0}</style>"
 )
 _COLOURS = ("c0", "c1", "c2", "c3")
 _NAMES, _BARS, _ROW = 190, 360, 22

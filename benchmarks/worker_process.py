@@ -31,6 +31,8 @@ _PROBE = _FIND_FERMO + "from fermo.benchmarks.probe import main\nmain()\n"
 # Pinned before anything can start a thread.
 _SERVE = "import os, sys\nos.sched_setaffinity(0, set(map(int, sys.argv[1].split(','))))\n" + _FIND_FERMO
 _SERVE += "from fermo.benchmarks.worker import main\nmain()\n"
+# Engines have threads of their own; those of a numerical library would spin on the same processors between its calls.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class AbsentError(Exception):
@@ -96,7 +98,7 @@ class WorkerProcess:
         with self._log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 [python.path, "-c", _SERVE, ",".join(map(str, cpus))], cwd=folder, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"OMP_NUM_THREADS": str(len(cpus))},
+                stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | _ONE_THREAD,
             )  # fmt: skip
         try:
             answer = self._ask(json.dumps({"target": entry.target, "case": dataclasses.asdict(case)}))

@@ -24,7 +24,7 @@ def refuse(*arguments, **options):
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 """
 RANDOM = """
-import random, numpy, torch
+import random, numpy, torch, rich.style  # rich, which Stable-Baselines3 loads, numbers its styles from a random start
 random.seed(1); numpy.random.seed(1); torch.manual_seed(1)
 before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 import_everything()
@@ -58,6 +58,8 @@ def test_the_face_loads_nothing_heavy(code: str) -> None:
         "fermo.policies.registry",
         "fermo.policies.lipschitz_bc.config",
         "fermo.training.loops.bc_config",
+        "fermo.training.loops.rl_config",
+        "fermo.training.recipes",
         "fermo.hardware.registry",
         "fermo.assets.catalogue",
         "fermo.training.reproduce.registry",

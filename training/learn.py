@@ -66,6 +66,7 @@ def _place(backend: str, threads: int) -> dict[str, Any]:
 def _train(env: VectorEnv, config: AnyLearner, options: dict[str, Any], processes: Processes) -> ActorMlpPolicy:
     if isinstance(config, PpoConfig):
         require("rsl_rl", "rsl-rl-lib")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # rsl_rl loads GitPython, which wants git installed
         from fermo.training.loops.rl_ppo import train_ppo
 
         return train_ppo(env, config, processes=processes, **options)

@@ -146,9 +146,9 @@ class ShortTraining:
         machine: Processor and GPUs.
         device: Where worlds and learner lived.
         num_envs: Worlds.
-        rounds: Rollouts, each with an update.
+        rounds: Rollouts, each with an update, after a first that is not counted.
         env_steps: Environment steps in all.
-        wall_s: Time of all rounds but the first, which compiles [s].
+        wall_s: Time of the rounds [s].
         env_steps_per_s: Environment steps in that time, learning included.
         mean_rewards: Mean reward of a step, round by round.
     """

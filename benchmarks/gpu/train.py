@@ -1,4 +1,4 @@
-"""A short training at full speed: rsl_rl's own PPO on fermo's vector environment, all on one device.
+"""A short training at full speed: ``fermo train TASK ppo`` without its files, clocked, all on one device.
 
 ``python -m fermo.benchmarks.gpu.train --task Ant --device cuda --num-envs 4096``
 """
@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 from gymnasium.vector import AutoresetMode
-from rsl_rl.runners import OnPolicyRunner
-from tensordict import TensorDict
 from torch import Tensor
 
 from fermo.benchmarks.results import ShortTraining
-from fermo.envs.adapters.rsl_rl import RslRlVecEnv
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.training.files import write_json
+from fermo.training.loops.rl_config import PpoConfig
+from fermo.training.loops.rl_ppo import PpoTrainer
 from fermo.training.provenance import provenance
-
-STEPS_A_ROUND = 24
+from fermo.training.recipes import learner_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class TrainOptions:
         task: Name of the task.
         device: Where worlds and learner live.
         num_envs: Worlds.
-        rounds: Rollouts of 24 steps, each followed by an update.
+        rounds: Rollouts, each followed by an update; one more goes before, which compiles.
         seed: Of everything.
         json: Where the numbers go.
     """
@@ -58,55 +57,45 @@ class TrainOptions:
 
 def train(options: TrainOptions, command: str) -> ShortTraining:
     """Run it; `command` is what was typed."""
-    torch.manual_seed(options.seed)
-    worlds = VectorEnv(make_task(options.task), options.num_envs, backend="warp", seed=options.seed,
-                       autoreset_mode=AutoresetMode.SAME_STEP, backend_options={"device": options.device})  # fmt: skip
-    env = RewardWatch(worlds)
-    runner = OnPolicyRunner(env, ppo_settings(), log_dir=None, device=options.device)
-    runner.learn(1)
-    start = time.perf_counter()
-    runner.learn(options.rounds - 1)
-    rewards = env.mean_rewards()  # waits for the device
+    env = RewardWatch(make_task(options.task), options.num_envs, backend="warp", seed=options.seed,
+                      autoreset_mode=AutoresetMode.SAME_STEP, backend_options={"device": options.device})  # fmt: skip
+    config = learner_recipe(env.task.name, "ppo")
+    assert isinstance(config, PpoConfig)
+    trainer = PpoTrainer(env, config, seed=options.seed)
+    trainer.take_round()  # compiles
+    env.mean_reward()
+    start, rewards = time.perf_counter(), []
+    for _ in range(options.rounds):
+        trainer.take_round()
+        rewards.append(env.mean_reward())
     wall = time.perf_counter() - start
-    made, rate = provenance(), STEPS_A_ROUND * options.num_envs * (options.rounds - 1) / wall
+    made, steps = provenance(), config.rollout_steps * options.num_envs * options.rounds
     return ShortTraining(
-        task=env.env.task.name, command=command, started=made["started"],
+        task=env.task.name, command=command, started=made["started"],
         machine=", ".join([made["machine"]["cpu"], *made["machine"]["gpus"]]), device=options.device,
-        num_envs=options.num_envs, rounds=options.rounds, env_steps=STEPS_A_ROUND * options.num_envs * options.rounds,
-        wall_s=wall, env_steps_per_s=rate, mean_rewards=rewards,
+        num_envs=options.num_envs, rounds=options.rounds, env_steps=steps, wall_s=wall, env_steps_per_s=steps / wall,
+        mean_rewards=tuple(rewards),
     )  # fmt: skip
 
 
-class RewardWatch(RslRlVecEnv):
-    """Remembers the mean reward of every step, on the device."""
+class RewardWatch(VectorEnv):
+    """Adds up the rewards of all worlds, on the device."""
 
-    def __init__(self, env: VectorEnv) -> None:
-        super().__init__(env)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self._seen: list[Tensor] = []
 
-    def step(self, actions: Tensor) -> tuple[TensorDict, Tensor, Tensor, dict[str, Any]]:
-        """See `RslRlVecEnv.step`."""
-        obs, reward, done, extras = super().step(actions)
-        self._seen.append(reward.mean())
-        return obs, reward, done, extras
+    def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """See `VectorEnv.step`."""
+        result = super().step(actions)
+        self._seen.append(result[1].mean())
+        return result
 
-    def mean_rewards(self) -> tuple[float, ...]:
-        """Mean over the worlds and steps of each round."""
-        return tuple(torch.stack(self._seen).reshape(-1, STEPS_A_ROUND).mean(dim=1).tolist())
-
-
-def ppo_settings() -> dict[str, Any]:
-    """rsl_rl's PPO with its defaults, for observations that are not scaled."""
-    network = {"class_name": "MLPModel", "hidden_dims": [256, 128, 64], "activation": "elu", "obs_normalization": True}
-    noise = {"class_name": "GaussianDistribution", "init_std": 1.0}
-    return {
-        "algorithm": {"class_name": "PPO"},
-        "actor": network | {"distribution_cfg": noise},
-        "critic": dict(network),
-        "obs_groups": {"actor": ["policy"], "critic": ["policy"]},
-        "num_steps_per_env": STEPS_A_ROUND,
-        "save_interval": 10**9,
-    }
+    def mean_reward(self) -> float:
+        """Mean over worlds and steps since it was last asked; waits for the device."""
+        mean = float(torch.stack(self._seen).mean())
+        self._seen.clear()
+        return mean
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -29,10 +29,12 @@ LIFT_HEIGHT = 0.05
 EPISODE_S = 6.0
 """Length of an episode [s]."""
 
+VIDEO_RATE = 15.0
+"""Of the poses logged for video [Hz]."""
+
 _REACH = (0.14, 0.26)  # of the cube from the base axis [m]
 _AZIMUTH = math.radians(40.0)
 _START_SPREAD = 0.05  # of the arm's starting pose [rad]
-_VIDEO_RATE = 15.0  # of the logged poses [Hz]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class DeployReport:
     differences: tuple[str, ...] = ()
     lockstep: bool = False
     qpos: list[np.ndarray] = field(default_factory=list)
-    video_rate: float = _VIDEO_RATE
+    video_rate: float = VIDEO_RATE
 
     @property
     def successes(self) -> int:
@@ -132,7 +134,7 @@ def run_episodes(
         if supervisor:
             cube, arm = start_pose(seed, index)
             start_height = supervisor.reset(cube=cube, arm=arm)["cube_position"][2]
-            supervisor.record(_VIDEO_RATE if index < video else 0.0)
+            supervisor.record(VIDEO_RATE if index < video else 0.0)
         fault = ""
         try:
             run_policy(

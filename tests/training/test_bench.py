@@ -107,7 +107,11 @@ def test_a_task_without_success_has_returns_alone() -> None:
 def test_at_its_nominal_severity_the_grid_is_the_unperturbed_evaluation(
     near_task: PickCube, near_policy: BehaviorCloningPolicy, robustness: Robustness
 ) -> None:
-    plain = evaluate(near_task, near_policy.select_action, episodes=WORLDS, seed=TEST_SEED).success
+    plain, perturbed = (
+        evaluate(near_task, near_policy.select_action, episodes=WORLDS, seed=TEST_SEED, perturbations=each).success
+        for each in ((), (make_perturbation(LIMP.kind, 1.0),))
+    )
+    assert torch.equal(plain, perturbed)
     assert robustness.curves[0].series[0].successes[1] == int(plain.sum())
 
 
@@ -133,7 +137,7 @@ def test_a_companion_is_noise_of_the_same_norm(
     made: list[Perturbation] = []
 
     def spy(*arguments: Any, **options: Any) -> Outcome:
-        made.extend(options["perturbations"])
+        made.extend(options.get("perturbations", ()))
         return evaluate(*arguments, **options)
 
     monkeypatch.setattr(grid, "evaluate", spy)
@@ -142,7 +146,7 @@ def test_a_companion_is_noise_of_the_same_norm(
     assert [series.random for series in curves[0].series] == [False, True]
     assert [perturbation.name for perturbation in made] == [axis.kind, axis.companion]
 
-    severity = torch.tensor(axis.severities).repeat_interleave(worlds)
+    severity = torch.tensor(axis.severities[1:]).repeat_interleave(worlds)  # the first is the nominal one
     honest = VectorEnv(task, len(severity), seed=TEST_SEED).reset()[0]
     sizes = []
     for perturbation in made:

@@ -45,7 +45,7 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
                   "presses the 0.2 N cube with 23 N, so it holds until next to nothing is left."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
-    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.075, 0.095),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.07, 0.085),
          normalised=True, companion="observation_sign_noise",
          sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training "
                   "data."),
@@ -55,7 +55,7 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
          sentence="Commands reach the servos this late; for a policy without memory the same as observing late."),
     Axis(kind="push", title="Pushes", severities=(0.0, 4.0, 8.0, 16.0, 32.0),
          sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
-    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.058, 0.07), normalised=True,
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.065), normalised=True,
          companion="observation_sign_noise",
          sentence="At every step an adversary who knows the policy shifts each observation by at most this many "
                   "standard deviations of the training data, along ten steps of the policy's own gradient."),
@@ -78,6 +78,11 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy
         seed: Of the starts and of everything random.
     """
     jobs = sum(len(policies) * (2 if axis.companion else 1) for axis in axes)
+    # Nothing is perturbed at a nominal severity, and starts are shared, so that cell is the same on every axis.
+    nominal = {
+        key: int(evaluate(task, policy.select_action, episodes=worlds, seed=seed).success.sum())
+        for key, (_, policy) in policies.items()
+    }
     curves = []
     with tqdm(total=jobs, desc="perturbation grid", leave=False) as bar:
         for axis in axes:
@@ -85,7 +90,7 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy
             for key, (label, policy) in policies.items():
                 for kind in (axis.kind, axis.companion):
                     if kind is not None:
-                        series.append(_series(task, key, label, policy, axis, kind, worlds, seed))
+                        series.append(_series(task, key, label, policy, axis, kind, worlds, seed, nominal[key]))
                         bar.update()
             curves.append(
                 Curve(kind=axis.kind, title=axis.title, unit=perturbation_class(axis.kind).unit,
@@ -96,15 +101,16 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy
 
 
 def _series(task: Task, key: str, label: str, policy: BehaviorCloningPolicy, axis: Axis, kind: str, worlds: int,
-            seed: int) -> Series:  # fmt: skip
-    severity = torch.tensor(axis.severities, dtype=torch.float64).repeat_interleave(worlds)
+            seed: int, nominal: int) -> Series:  # fmt: skip
+    tried = [severity for severity in axis.severities if severity != perturbation_class(kind).nominal]
+    severity = torch.tensor(tried, dtype=torch.float64).repeat_interleave(worlds)
     act, perturbation = policy.select_action, _perturbation(kind, severity, policy, axis)
-    numbers = torch.arange(worlds).repeat(len(axis.severities))
+    numbers = torch.arange(worlds).repeat(len(tried))
     success = evaluate(
         task, act, episodes=len(severity), seed=seed, perturbations=(perturbation,), worlds=numbers
     ).success
-    counts = success.reshape(len(axis.severities), worlds).sum(dim=1).tolist()
-    return Series(policy=key, label=label, successes=tuple(int(n) for n in counts),
+    counts = dict(zip(tried, success.reshape(-1, worlds).sum(dim=1).tolist(), strict=True))
+    return Series(policy=key, label=label, successes=tuple(int(counts.get(s, nominal)) for s in axis.severities),
                   trials=(worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
 
 

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-ROOMS = ("assets", "controllers", "envs", "hardware", "policies", "training")
 HEAVY = ("torch", "mujoco", "numpy", "pyarrow", "tyro", "gymnasium", "scipy")
 
 WALK = """
@@ -15,7 +14,10 @@ import importlib, pkgutil, fermo
 def import_everything():
     for module in pkgutil.walk_packages(fermo.__path__, "fermo."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:  # of a peer that benchmarks run in its own environment
+                assert error.name in ("envpool", "jax", "mjlab"), error
 """
 NO_NETWORK = """
 import socket

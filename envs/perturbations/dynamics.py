@@ -23,8 +23,8 @@ class ModelParameter(Perturbation):
     """Scales some elements of model fields; constants that MuJoCo derives from them follow.
 
     Fields are written at once, and again when an episode begins in worlds whose severity has changed since, so a fixed
-    severity costs nothing. In a captured environment only a schedule may change it. Several parameters compose as long as they own different
-    elements.
+    severity costs nothing. In a captured environment only a schedule may change it. Several parameters compose as long
+    as they own different elements.
     """
 
     @abstractmethod

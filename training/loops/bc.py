@@ -209,12 +209,16 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         tqdm(total=config.steps, initial=first, desc=policy.family, unit="step", disable=None) as bar,
     ):
         while trainer.step < config.steps:
-            metrics = _step(trainer, folder, on_step)
+            metrics = trainer.take_step()
             if trainer.step % config.log_every == 0 or trainer.step == config.steps:
                 _log(metrics, trainer, bar, writer, first, time.perf_counter() - start)
+            if on_step is not None:
+                on_step(trainer.step, metrics)
+            due = trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps or interrupted()
+            if folder is not None and writer is not None and due:
+                writer.flush()  # what is not on disk now would be missing from a run that is killed and resumed
+                trainer.save(folder)
             if interrupted():
-                if folder is not None:
-                    trainer.save(folder)
                 raise TrainingInterrupted(trainer.step, config.steps, folder)
             bar.update()
     trainer.finish()
@@ -225,15 +229,6 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
 
 def _floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: value.item() for name, value in metrics.items()}
-
-
-def _step(trainer: BcTrainer, folder: Path | None, on_step: OnStep | None) -> dict[str, Tensor]:
-    metrics, config = trainer.take_step(), trainer.config
-    if folder is not None and (trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps):
-        trainer.save(folder)
-    if on_step is not None:
-        on_step(trainer.step, metrics)
-    return metrics
 
 
 def _log(metrics: dict[str, Tensor], trainer: BcTrainer, bar: tqdm, writer: SummaryWriter | None, first: int,

@@ -214,11 +214,12 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
                 _log(metrics, trainer, bar, writer, first, time.perf_counter() - start)
             if on_step is not None:
                 on_step(trainer.step, metrics)
-            due = trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps or interrupted()
+            stopped = interrupted()
+            due = trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps or stopped
             if folder is not None and writer is not None and due:
                 writer.flush()  # what is not on disk now would be missing from a run that is killed and resumed
                 trainer.save(folder)
-            if interrupted():
+            if stopped:
                 raise TrainingInterrupted(trainer.step, config.steps, folder)
             bar.update()
     trainer.finish()

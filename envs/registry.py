@@ -33,6 +33,8 @@ TASKS: dict[str, str] = {
     "fermo/Robosuite-Door-v0": "fermo.envs.tasks.robosuite.door:Door",
 }
 
+ROBOSUITE = ("Lift", "Stack", "NutAssemblySquare", "Door")  # stepped by robosuite itself too, as "robosuite/Lift-v1"
+
 
 def task_id(name: str) -> str:
     """Full registry name of a task given as ``"fermo/Hopper-v5"`` or ``"Hopper-v5"``, with or without the version."""
@@ -72,7 +74,7 @@ def make_task(name: str, config: Any = None, **arguments: Any) -> Task:
 
 
 def register_with_gymnasium() -> None:
-    """Make every task known to Gymnasium, as a single environment and as a batch."""
+    """Make every task known to Gymnasium, as a single environment and as a batch, and robosuite's own beside them."""
     for name in TASKS:
         if name not in gymnasium.registry:
             gymnasium.register(
@@ -81,3 +83,7 @@ def register_with_gymnasium() -> None:
                 vector_entry_point="fermo.envs.adapters.gymnasium_vector:make_vector_env",
                 kwargs={"task": name},
             )
+    for name in ROBOSUITE:
+        if f"robosuite/{name}-v1" not in gymnasium.registry:
+            gymnasium.register(f"robosuite/{name}-v1", entry_point="fermo.envs.adapters.robosuite_single:RobosuiteEnv",
+                               kwargs={"environment": name})  # fmt: skip

@@ -100,7 +100,7 @@ def make_robosuite(environment: str, **arguments: Any) -> Any:
     if find_spec("robosuite") is None:
         raise FermoError("robosuite's tasks need robosuite: pip install 'fermo[robosuite]'")
     mujoco_compat.install()
-    with _quiet():
+    with quietly():
         import robosuite
 
         try:
@@ -164,7 +164,7 @@ def _is_free(thing: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence: robosuite speaks of optional packages and settings whenever it is imported or makes something."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))

@@ -15,7 +15,6 @@ from fermo.envs.adapters.robosuite import load_scene
 from fermo.envs.core.backend import BackendError
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Simulation, Task
-from fermo.envs.tasks.robosuite.arm_plugin import ArmParameters, add_arm_controller
 from fermo.envs.tasks.robosuite.physics_model import add_touch_sensor, physics_spec, whole_model
 from fermo.envs.tasks.robosuite.placement import place
 from fermo.envs.tasks.robosuite.rotations import quaternion_of, scalar_last
@@ -98,8 +97,19 @@ class RobosuiteTask(Task):
         """The model with the arm's controller in its physics step."""
         if backend != "cpu":
             raise BackendError(f"{self.name} runs on the cpu back end: its controller is code inside MuJoCo's own step")
+        from fermo.envs.tasks.robosuite.arm_plugin import ArmParameters, add_arm_controller  # numba is an extra
+
+        data = mujoco.MjData(self.model)
+        mujoco.mj_kinematics(self.model, data)
+        base, scene = data.site(self.scene.base_site), self.scene
+        parameters = ArmParameters(
+            timestep=self.model.opt.timestep, substeps=self.substeps, tool_site=self._tool,
+            root_body=int(self.model.body_rootid[self._hand]), base_position=tuple(base.xpos),
+            base_rotation=tuple(base.xmat), scale=scene.scale, stiffness=scene.stiffness, damping=scene.damping,
+            posture_stiffness=_POSTURE_STIFFNESS,
+        )  # fmt: skip
         spec = self._spec.copy()
-        add_arm_controller(spec, self._arm_parameters())
+        add_arm_controller(spec, parameters)
         return spec.compile()
 
     def picture_model(self) -> mujoco.MjModel:
@@ -195,17 +205,6 @@ class RobosuiteTask(Task):
 
     def _parts(self, name: str) -> Sequence[str]:
         return self.scene.pads if name == "pads" else (name,)
-
-    def _arm_parameters(self) -> ArmParameters:
-        data = mujoco.MjData(self.model)
-        mujoco.mj_kinematics(self.model, data)
-        base, scene = data.site(self.scene.base_site), self.scene
-        return ArmParameters(
-            timestep=self.model.opt.timestep, substeps=self.substeps, tool_site=self._tool,
-            root_body=int(self.model.body_rootid[self._hand]), base_position=tuple(base.xpos),
-            base_rotation=tuple(base.xmat), scale=scene.scale, stiffness=scene.stiffness, damping=scene.damping,
-            posture_stiffness=_POSTURE_STIFFNESS,
-        )  # fmt: skip
 
 
 def _touch_name(first: str, second: str) -> str:

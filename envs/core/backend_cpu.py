@@ -20,6 +20,9 @@ _BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL
 _STRUCTURE = frozenset({"geom_type"})
 
 
+_INPUTS = frozenset({"qfrc_applied", "xfrc_applied", "eq_active", "mocap_pos", "mocap_quat", "userdata"})
+
+
 class CpuBackend:
     """N worlds on ``mujoco.batch.Batch``: float64, views shared with the engine, bitwise the same at any thread count.
 
@@ -50,9 +53,12 @@ class CpuBackend:
         self._warnings_seen = self._bad_states()
         self._ctrl = self.read("ctrl")
         self._given: set[str] = set()
+        self._kept = slice(0, _moving_size(model))
 
     def read(self, name: str) -> Tensor:
         """See `Backend.read`."""
+        if name in _INPUTS:  # from now on somebody may write to it
+            self._kept = slice(None)
         if name not in self._views:
             if name not in mujoco.batch.DATA_FIELDS:
                 raise unknown_name("data field", name, mujoco.batch.DATA_FIELDS)
@@ -67,24 +73,28 @@ class CpuBackend:
     def step(self, ctrl: Tensor, substeps: int) -> None:
         """See `Backend.step`."""
         self._ctrl.copy_(ctrl)
-        # Row copies cost a few nanoseconds a byte and let a diverged world be frozen where it was.
-        self._last_good.copy_(self._rows)
+        # What a step moves is kept, so that a diverged world can be frozen where it was.
+        self._last_good[:, self._kept] = self._rows[:, self._kept]
         ids = None if not self.failed.any() else (~self.failed).numpy()
         self.batch.step(ids=ids, nstep=substeps, stage=self._stage)
         seen = self._bad_states()
         if not np.array_equal(seen, self._warnings_seen):
-            self._freeze(torch.from_numpy(seen > self._warnings_seen))
+            self._freeze(torch.from_numpy(seen > self._warnings_seen), ctrl.to(self.dtype))
             self._warnings_seen = seen
 
     def _bad_states(self) -> np.ndarray:
         return self.batch.warning[:, [int(kind) for kind in _BAD_STATE], 1].sum(axis=1)
 
-    def _freeze(self, worlds: Tensor) -> None:
+    def _freeze(self, worlds: Tensor, ctrl: Tensor) -> None:
         """MuJoCo resets a world whose state diverges or is not finite; put it back where it was and leave it there."""
         self.failed |= worlds
-        self._rows[worlds] = self._last_good[worlds]
+        self._put_back(worlds, ctrl)
         self.batch.forward(ids=worlds.numpy())
-        self._rows[worlds] = self._last_good[worlds]  # forward resets a world that was given a bad state to start from
+        self._put_back(worlds, ctrl)  # forward resets a world that was given a bad state to start from
+
+    def _put_back(self, worlds: Tensor, ctrl: Tensor) -> None:
+        self._rows[worlds] = self._last_good[worlds]
+        self._ctrl[worlds] = ctrl[worlds]
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """See `Backend.reset`."""
@@ -166,6 +176,7 @@ class CpuBackend:
         if state.shape != self._rows.shape:
             raise BackendError(f"a state has shape {tuple(self._rows.shape)}, got {tuple(state.shape)}")
         chosen = torch.ones(self.num_worlds, dtype=torch.bool) if mask is None else mask
+        self._kept = slice(None)  # the state may hold applied forces
         self._rows[chosen] = state[chosen].to(self.dtype)
         self.failed[chosen] = False
         self.forward(chosen)
@@ -173,3 +184,12 @@ class CpuBackend:
     def world_model(self, world: int) -> mujoco.MjModel:
         """The model of one world with its own parameters, for rendering and replay."""
         return self.batch.get_model(world)
+
+
+def _moving_size(model: mujoco.MjModel) -> int:
+    """How many numbers of a state row, from its start, a step changes: those before the inputs."""
+    kind = mujoco.mjtState
+    if model.npluginstate:  # kept behind the inputs
+        return mujoco.mj_stateSize(model, kind.mjSTATE_INTEGRATION)
+    moving = kind.mjSTATE_TIME | kind.mjSTATE_PHYSICS | kind.mjSTATE_WARMSTART
+    return mujoco.mj_stateSize(model, moving)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fermo.envs.core import host
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -45,14 +47,12 @@ class WorldRandom:
         seed: Any integer; its low 32 bits count.
         worlds: World numbers, shape ``(N,)``; they need not start at 0 nor be contiguous.
         episode: Episode numbers, shape ``(N,)`` int64; the owner counts them up.
-        on_host: Let NumPy do the integer work, which takes half the time over small arrays; not within a captured step.
     """
 
-    def __init__(self, seed: int, worlds: Tensor, episode: Tensor, *, on_host: bool = False) -> None:
+    def __init__(self, seed: int, worlds: Tensor, episode: Tensor) -> None:
         self.seed = seed & _MASK
         self.worlds = worlds.to(torch.int64)
         self.episode = episode
-        self.on_host = on_host
 
     def uniform(self, use: str, shape: tuple[int, ...] = (), *, step: int | Tensor = 0, low: float = 0.0,
                 high: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:  # fmt: skip
@@ -82,7 +82,7 @@ class WorldRandom:
 
     def of(self, mask: Tensor) -> WorldRandom:
         """The numbers of the worlds of `mask` ``(N,)`` bool alone."""
-        return WorldRandom(self.seed, self.worlds[mask], self.episode[mask], on_host=self.on_host)
+        return WorldRandom(self.seed, self.worlds[mask], self.episode[mask])
 
     def _words(self, use: str, count: int, step: int | Tensor) -> Tensor:
         """Uniform 32-bit words, shape ``(N, count)`` int64."""
@@ -93,7 +93,7 @@ class WorldRandom:
         stream = zlib.crc32(use.encode())
         counter = (column + blocks, step, column + stream, self.episode[:, None] & _MASK)
         key = (column + self.seed, self.worlds[:, None] & _MASK)
-        if self.on_host:
+        if host.on_host(column):
             arrays = philox4x32(tuple(part.numpy() for part in counter), tuple(part.numpy() for part in key))
             words = tuple(torch.from_numpy(array) for array in arrays)
         else:

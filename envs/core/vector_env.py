@@ -88,7 +88,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.captured = self.device.type != "cpu" if captured is None else captured
         if self.captured and not self.backend.graph_safe:
             raise BackendError(f"a step of the {self.backend.name} back end cannot be captured: use backend='warp'")
-        self.random = WorldRandom(seed, numbers, self.episode, on_host=not self.captured)
+        self.random = WorldRandom(seed, numbers, self.episode)
         self.steps = torch.zeros_like(numbers)
         self.sim = Simulation(self.backend, self.random, self.steps)
         self.sim.sensors = task.make_sensors(num_envs, self.device)

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fermo.envs.core import host
+
 aten = torch.ops.aten
 
 READS = {aten._local_scalar_dense, aten.item, aten.is_nonzero, aten.equal, aten.nonzero, aten.nonzero_static,
@@ -59,6 +61,7 @@ def no_sync() -> Iterator[None]:
         else:
             for owner, name in ((wp.array, "numpy"), (wp, "synchronize"), (wp, "synchronize_device")):
                 stack.enter_context(mock.patch.object(owner, name, _refuse(f"Warp's {name}")))
+        stack.enter_context(mock.patch.object(host, "on_host", lambda tensor: False))  # as on a GPU
         stack.enter_context(_NoHost())
         stack.enter_context(_NoReads())
         yield

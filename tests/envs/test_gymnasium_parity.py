@@ -8,6 +8,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from scipy.stats import ks_2samp
 
+from fermo.envs.core import host
 from fermo.envs.core.backend_cpu import CpuBackend
 from fermo.envs.core.post_constraint import add_post_constraint
 from fermo.envs.core.random import WorldRandom
@@ -122,7 +123,9 @@ def test_initial_states_have_gymnasiums_distribution(name):
 
 @pytest.mark.parametrize("count", (1, 3, 7, 8, 9, 17, 23, 84, 127, 128, 129, 200, 300))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-def test_sums_round_as_numpys_do(count, dtype):
+@pytest.mark.parametrize("by_numpy", (True, False))
+def test_sums_round_as_numpys_do(count, dtype, by_numpy, monkeypatch):
+    monkeypatch.setattr(host, "on_host", lambda tensor: by_numpy)
     rows = torch.from_numpy(np.random.default_rng(count).normal(size=(50, count)) * 1e3).to(dtype)
     np.testing.assert_array_equal(pairwise_sum(rows).numpy(), [np.sum(row) for row in rows.numpy()])
 

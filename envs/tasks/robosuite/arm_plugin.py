@@ -222,7 +222,8 @@ def _rotation(matrix, rx, ry, rz):
     sine, length = np.sin(angle / 2.0), angle if angle > 0.0 else 1.0
     w, x = np.float32(np.cos(angle / 2.0)), np.float32(rx / length * sine)
     y, z = np.float32(ry / length * sine), np.float32(rz / length * sine)
-    scale = np.sqrt(2.0 / np.float64(w * w + x * x + y * y + z * z))
+    square = np.float64(w * w) + np.float64(x * x) + np.float64(y * y) + np.float64(z * z)  # as BLAS adds up so few
+    scale = np.sqrt(2.0 / np.float64(np.float32(square)))
     w, x, y, z = np.float32(w * scale), np.float32(x * scale), np.float32(y * scale), np.float32(z * scale)
     matrix[0, 0], matrix[0, 1], matrix[0, 2] = 1.0 - y * y - z * z, x * y - z * w, x * z + y * w
     matrix[1, 0], matrix[1, 1], matrix[1, 2] = x * y + z * w, 1.0 - x * x - z * z, y * z - x * w

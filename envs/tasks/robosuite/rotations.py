@@ -33,7 +33,8 @@ def quaternion_of(matrix: Tensor) -> Tensor:
 def matrix_of(quaternion: Tensor) -> Tensor:
     """Of quaternions x y z w ``(N, 4)``, ``(N, 3, 3)`` float32."""
     q = quaternion.to(torch.float32)
-    q = q * torch.sqrt(2.0 / (q * q).sum(dim=1, keepdim=True).double()).float()
+    square = (q * q).double().sum(dim=1, keepdim=True).float().double()
+    q = (q.double() * torch.sqrt(2.0 / square)).float()
     x, y, z, w = q.unbind(dim=1)
     rows = (
         (1.0 - y * y - z * z, x * y - z * w, x * z + y * w),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fermo.envs.core.constants import constant
 from fermo.envs.core.task import Simulation
 from fermo.envs.tasks.gymnasium.arithmetic import sum_squares, weighted
 from fermo.envs.tasks.gymnasium.base import GymnasiumTask, LocomotionConfig, body_signal
@@ -117,10 +118,8 @@ class Humanoid(HumanoidBody, CostlyContactTask):
 
     def _centre_x(self, xipos: Tensor) -> Tensor:
         """Forward position of the centre of mass, ``(N,)`` [m]; bodies are added one after the other, as by einsum."""
-        total = torch.zeros_like(xipos[:, 0, 0])
-        for body, mass in enumerate(self.model.body_mass.tolist()):
-            total = total + mass * xipos[:, body, 0]
-        return total / float(self.model.body_mass.sum())
+        mass = constant(tuple(self.model.body_mass), xipos.device).to(xipos.dtype)
+        return (mass * xipos[:, :, 0]).cumsum(dim=1)[:, -1] / float(self.model.body_mass.sum())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fermo.envs.core.task import Task
+from fermo.envs.perturbations.registry import perturbation_class
 from fermo.envs.rendering.trajectory import render_trajectory
 from fermo.envs.rendering.video import write_mp4
 from fermo.hardware.deploy import VIDEO_RATE, DeployReport, Episode, deploy_on_twin
@@ -186,8 +187,10 @@ class _Demo:
         robustness = run_grid(self.task, policies, axes, worlds=self.config.worlds)
         schema.save(self.run.path, robustness)
         for curve in robustness.curves:
-            rates = (f"{s.label} {s.successes[-1] / s.trials[-1]:.0%}" for s in curve.series if not s.random)
-            print(f"  {curve.title} {curve.severities[-1]:g} {curve.unit}: {', '.join(rates)}")
+            end = 0 if curve.severities[-1] == perturbation_class(curve.kind).nominal else -1
+            rates = (f"{s.label} {s.successes[end] / s.trials[end]:.0%}" for s in curve.series if not s.random)
+            unit = "" if curve.unit == "1" else f" {curve.unit}"
+            print(f"  {curve.title} {curve.severities[end]:g}{unit}: {', '.join(rates)}")
 
     def deploy(self, stage: Stage) -> None:
         """The chosen checkpoint, unchanged, on the twin through the real servo SDK, in real time."""

@@ -45,7 +45,7 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
                   "presses the 0.2 N cube with 23 N, so it holds until next to nothing is left."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
-    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.025, 0.05, 0.07, 0.085),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.03, 0.06, 0.08, 0.09),
          normalised=True, companion="observation_sign_noise",
          sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training "
                   "data."),
@@ -55,7 +55,7 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
          sentence="Commands reach the servos this late; for a policy without memory the same as observing late."),
     Axis(kind="push", title="Pushes", severities=(0.0, 4.0, 8.0, 16.0, 32.0),
          sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
-    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.065), normalised=True,
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.062), normalised=True,
          companion="observation_sign_noise",
          sentence="At every step an adversary who knows the policy shifts each observation by at most this many "
                   "standard deviations of the training data, along ten steps of the policy's own gradient."),

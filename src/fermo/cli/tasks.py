@@ -10,6 +10,7 @@ import tyro
 
 from fermo.cli.parsing import parse
 from fermo.envs.registry import TASKS, task_id
+from fermo.errors import FermoError
 from fermo.signal import Signal
 
 
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str]) -> None:
 def _print_task(name: str) -> None:
     from fermo.envs.registry import make_task
 
-    task = make_task(name)
+    try:
+        task = make_task(name)
+    except FermoError as error:  # an extra is missing
+        print(f"{name.removeprefix('fermo/')}: {error}")
+        return
     spec, seconds = task.spec, task.max_steps * task.control_dt
     print(f"{name.removeprefix('fermo/')}: {spec.rate_hz:g} Hz, {seconds:g} s an episode, physics at "
           f"{1 / task.model.opt.timestep:g} Hz")  # fmt: skip

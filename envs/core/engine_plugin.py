@@ -8,6 +8,8 @@ MuJoCo calls its ``compute(model, data, instance, capability)`` in the stage it 
 from __future__ import annotations
 
 import ctypes
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import mujoco
@@ -18,6 +20,13 @@ _CALLBACKS = (
     "nstate", "nsensordata", "init", "destroy", "copy", "reset", "compute", "advance", "visualize", "actuator_act_dot",
     "sdf_distance", "sdf_gradient", "sdf_staticdistance", "sdf_attribute", "sdf_aabb",
 )  # fmt: skip
+
+# Who registers which: a saved model knows its plugins only by their order of registration in the process that saved it.
+_MAKERS = {
+    "fermo.post_constraint": "fermo.envs.core.post_constraint",
+    "fermo.operational_space": "fermo.envs.tasks.robosuite.arm_plugin",
+}
+_slots: dict[str, int] = {}
 
 
 class _Plugin(ctypes.Structure):
@@ -55,13 +64,37 @@ def register_plugin(
         raise BackendError(f"code inside a physics step needs MuJoCo's library on Linux or macOS ({error})") from error
     plugin = _Plugin(name=name.encode(), capabilityflags=capabilities, nstate=nothing, init=nothing, reset=nothing,
                      compute=compute or nothing, advance=advance)  # fmt: skip
-    library.mjp_registerPlugin(ctypes.byref(plugin))  # copies the struct and its strings
+    _slots[name] = library.mjp_registerPlugin(ctypes.byref(plugin))  # copies the struct and its strings
 
 
 def activate_plugin(spec: mujoco.MjSpec, name: str) -> None:
     """Have models compiled from `spec` run the registered plugin called `name`."""
     spec.activate_plugin(name)
     spec.add_plugin(name=name.rsplit(".", maxsplit=1)[-1], plugin_name=name, active=True)
+
+
+def plugin_names(model: mujoco.MjModel) -> list[str]:
+    """The plugins of ours that a model runs, in its order."""
+    names = {slot: name for name, slot in _slots.items()}
+    return [names[slot] for slot in model.plugin if slot in names]
+
+
+def restore_plugins(model: mujoco.MjModel, names: Sequence[str]) -> None:
+    """Give a model that was loaded from a binary file the plugins called `names`, as this process has them.
+
+    Raises:
+        BackendError: It has other plugins, or one of these cannot be had here.
+    """
+    if len(names) != model.nplugin or not set(names) <= _MAKERS.keys():
+        raise BackendError(f"the model has {model.nplugin} engine plugins, its file names {list(names)}")
+    for index, name in enumerate(names):
+        try:
+            importlib.import_module(_MAKERS[name]).register()
+        except ImportError as error:
+            raise BackendError(
+                f"the model's plugin {name} needs {error.name}: pip install 'fermo[robosuite]'"
+            ) from error
+        model.plugin[index] = _slots[name]
 
 
 def mujoco_library() -> ctypes.CDLL:

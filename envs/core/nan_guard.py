@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
 import warnings
@@ -13,8 +12,8 @@ import mujoco
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fermo.envs.core import post_constraint
 from fermo.envs.core.backend import BackendError
+from fermo.envs.core.engine_plugin import plugin_names, restore_plugins
 from fermo.errors import FermoError
 
 if TYPE_CHECKING:
@@ -46,10 +45,12 @@ def report(env: VectorEnv, worlds: list[int], state: Tensor, ctrl: Tensor, episo
     for world in worlds:
         when = {"world": world, "episode": int(episode[world]), "step": int(step[world])}
         folder = Path(tempfile.mkdtemp(prefix="-".join(f"{key}{value}" for key, value in when.items()) + "-", dir=root))
-        mujoco.mj_saveModel(env.backend.world_model(world), str(folder / "model.mjb"), None)
+        model = env.backend.world_model(world)
+        mujoco.mj_saveModel(model, str(folder / "model.mjb"), None)
         rows = {"state": state[world], "ctrl": ctrl[world].detach()}
         save_file({key: row.cpu().double().contiguous() for key, row in rows.items()}, folder / "state.safetensors")
-        about = {"task": env.task.name, "seed": env.seed, **when, "substeps": env.task.substeps}
+        about = {"task": env.task.name, "seed": env.seed, **when, "substeps": env.task.substeps,
+                 "plugins": plugin_names(model)}  # fmt: skip
         (folder / "dump.json").write_text(json.dumps(about, indent=1))
         folders.append(folder)
     warnings.warn(
@@ -68,11 +69,10 @@ def bad_action(worlds: list[int]) -> BackendError:
 
 def load_dump(folder: Path) -> tuple[mujoco.MjModel, mujoco.MjData, dict]:
     """The model, the state before the failing step with its controls applied, and what `report` noted."""
-    with contextlib.suppress(BackendError):  # needed by some models only
-        post_constraint.register()
     try:
         about = json.loads((folder / "dump.json").read_text())
         model = mujoco.MjModel.from_binary_path(str(folder / "model.mjb"))
+        restore_plugins(model, about.get("plugins", []))
         rows = load_file(folder / "state.safetensors")
     except (OSError, ValueError) as error:
         raise FermoError(

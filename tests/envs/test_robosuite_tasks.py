@@ -23,7 +23,9 @@ from scipy import stats
 
 from fermo.cli import tasks as tasks_command
 from fermo.envs.adapters import robosuite as adapter
+from fermo.envs.core import post_constraint
 from fermo.envs.core.backend import BackendError
+from fermo.envs.core.nan_guard import DivergedWorldWarning, load_dump
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.registry import ROBOSUITE, make_task
@@ -293,6 +295,29 @@ def test_the_gripper_moves_by_steps_and_starts_half_way():
     env.reset(options={"reset_mask": torch.tensor([True, False])})
     env.step(torch.zeros(2, 7))
     torch.testing.assert_close(env.sim["ctrl"][:, 7], torch.tensor([0.02, 0.04], dtype=torch.float64))
+
+
+@installed
+def test_a_dump_replays_with_the_controller_whatever_was_registered_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it runs
+    post_constraint.register()
+    env = VectorEnv(make_task("Robosuite-Lift"), 2, dump_folder=tmp_path, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    env.step(torch.ones(2, 7))
+    env.backend.read("qvel")[1] = 1e12
+    with pytest.warns(DivergedWorldWarning):
+        env.step(torch.ones(2, 7))
+    (folder,) = tmp_path.glob("world1-*")
+    file = folder / "model.mjb"
+    model, data, about = load_dump(folder)
+    slot, held = model.plugin[0], data.actuator_force[:7].copy()
+    assert about["plugins"] == ["fermo.operational_space"]
+    assert np.abs(held).max() > 1.0  # not the action, which is at most one
+    model.plugin[0] = next(other for other in range(slot + 2) if other != slot)  # as another process may have it
+    mujoco.mj_saveModel(model, str(file), None)
+    restored, again, _ = load_dump(folder)
+    assert restored.plugin[0] == slot
+    np.testing.assert_array_equal(again.actuator_force[:7], held)
 
 
 @installed

@@ -17,10 +17,15 @@ from typing import Any
 def tasks() -> str:
     """Every task with its signals and units."""
     from fermo.envs.registry import TASKS, make_task
+    from fermo.errors import FermoError
 
     parts = []
     for name in TASKS:
-        task = make_task(name)
+        try:
+            task = make_task(name)
+        except FermoError as error:  # an extra is missing
+            parts.append(f"## {name}\n\n{error}\n")
+            continue
         parts.append(f"## {name}\n\n{(type(task).__doc__ or '').strip()}\n")
         parts.append(f"{task.spec.rate_hz:g} Hz, {task.max_steps * task.control_dt:g} s an episode.\n")
         parts.append("| | signal | shape | unit | from | |\n|---|---|---|---|---|---|")

@@ -31,6 +31,7 @@ PLUGIN = "fermo.operational_space"
 JOINTS = 7
 SWITCH = 6  # the control that puts the controller in charge
 POSTURE, MEMORY = 12, 12 + JOINTS  # the goal's position and rotation, then the posture
+TIMESTEP, SUBSTEPS, TOOL_SITE, ROOT_BODY = 0, 1, 2, 3  # where `ArmParameters.flat` has what
 BASE_POSITION, BASE_ROTATION, SCALE, STIFFNESS, DAMPING, POSTURE_STIFFNESS, PARAMETERS = 4, 7, 16, 22, 28, 34, 35
 
 
@@ -100,12 +101,15 @@ def _compiled() -> Any:
         pointer_offset("mjModel", name) for name in ("numeric_data", "actuator_ctrlrange", "actuator_gainprm")
     )
 
+    gain_width = mujoco.MjModel.from_xml_string("<mujoco/>").actuator_gainprm.shape[1]
+
+    # numba's cache looks at this file and at what the function closes over: layouts belong there, not in globals.
     @cfunc(types.void(types.int64, types.int64, types.int32, types.int32), error_model="numpy", cache=True)
     def compute(m, d, instance, capability):
         if _array(_word(d + ctrl), JOINTS)[SWITCH] == 0.0:
             return
         parameters = _array(_word(m + numeric), PARAMETERS)
-        tool, root = int(parameters[2]), int(parameters[3])
+        tool, root = int(parameters[TOOL_SITE]), int(parameters[ROOT_BODY])
         _drive(
             _array(_word(d + force), JOINTS),
             _array(_word(d + memory), MEMORY),
@@ -124,23 +128,20 @@ def _compiled() -> Any:
             _array(_word(d + force), JOINTS),
             _array(_word(d + bias), JOINTS),
             _array(_word(m + limits), 2 * JOINTS).reshape(JOINTS, 2),
-            _array(_word(m + gains), _GAIN_WIDTH * JOINTS).reshape(JOINTS, _GAIN_WIDTH),
+            _array(_word(m + gains), gain_width * JOINTS).reshape(JOINTS, gain_width),
         )
 
     return compute
 
 
-_GAIN_WIDTH = mujoco.MjModel.from_xml_string("<mujoco/>").actuator_gainprm.shape[1]
-
-
 @njit(error_model="numpy", cache=True)
 def _drive(torque, memory, parameters, time, action, position, velocity, tool, frame, com, motion, inertia):
     """Write the arm's torque, without the weight it carries."""
-    index = int(np.rint(time / parameters[0]))
+    index = int(np.rint(time / parameters[TIMESTEP]))
     if index == 0:
         for joint in range(JOINTS):
             memory[POSTURE + joint] = position[joint]
-    if index % int(parameters[1]) == 0:
+    if index % int(parameters[SUBSTEPS]) == 0:
         _set_goal(memory, action, tool, frame, parameters)
     jacobian = np.empty((6, JOINTS))
     lever = tool[0] - com[0], tool[1] - com[1], tool[2] - com[2]

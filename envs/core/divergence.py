@@ -46,7 +46,7 @@ class Divergence(NamedTuple):
 
 
 def measure(task: Task, worlds: int, steps: int, *, seed: int = 0, device: str | None = None,
-            progress: Callable[[int], None] = lambda _: None) -> Divergence:  # fmt: skip
+            progress: Callable[[int], object] = lambda _: None) -> Divergence:  # fmt: skip
     """Step a task's model in both engines with random controls.
 
     Both get the model as Warp needs it, so that they differ in arithmetic and algorithms and not in their settings.

@@ -96,7 +96,7 @@ def test_linear_drift_follows_time_and_stops_at_the_bound() -> None:
     env = env_with(drift)
     for step in range(4):
         env.step(HOLD)
-        expected = max(1.0 - 10.0 * 0.04 * step, 0.01)
+        expected = max(1.0 - 10.0 * 0.04 * step, Friction.low)
         assert drift.severity.tolist() == pytest.approx([expected] * 3)
         # The engine has it, not only the perturbation.
         torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], drift.severity)

@@ -3,9 +3,9 @@
 Both sides compute in float64, but robosuite inverts by LAPACK what we factor, so torques differ by roundoff; and it
 takes quaternions of rotation matrices in float32, so those agree to 5e-7. From one state, a control step then agrees
 to 1e-12 whatever touches. Where roundoff decides something whole, a last iteration of the constraint solver or one
-contact point more, the two differ by up to 1e-4 in positions, 5e-3 in velocities: once in hundreds of steps at the
-solver's usual tolerance of 1e-8, and hardly ever when it runs to its end. Left to themselves both stay within 1e-11 for 50 steps and more, until
-contacts amplify what is left, as they would any two roundings.
+contact point more, the two differ by up to 1e-4 in positions and 5e-3 in velocities: once in hundreds of steps at the
+solver's usual tolerance of 1e-8, and hardly ever when it runs to its end. Left to themselves both stay within 1e-11
+for 50 steps and more, until contacts amplify what is left, as they would any two roundings.
 """
 
 import copy

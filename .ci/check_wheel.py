@@ -7,7 +7,7 @@ import fermo
 from fermo.errors import FermoError
 
 ROOMS = ("assets", "benchmarks", "controllers", "envs", "hardware", "policies", "training")
-EXTRAS = ("envpool", "jax", "mjlab", "mujoco_warp", "warp", "onnx", "onnxscript", "onnxruntime", "ray", "robosuite",
+EXTRAS = ("envpool", "jax", "mjlab", "mujoco_warp", "warp", "numba", "onnx", "onnxscript", "onnxruntime", "ray", "robosuite",
           "rsl_rl", "stable_baselines3", "viser")  # fmt: skip
 
 

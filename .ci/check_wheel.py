@@ -7,8 +7,8 @@ import fermo
 from fermo.errors import FermoError
 
 ROOMS = ("assets", "benchmarks", "controllers", "envs", "hardware", "policies", "training")
-EXTRAS = ("envpool", "jax", "mjlab", "mujoco_warp", "warp", "numba", "onnx", "onnxscript", "onnxruntime", "ray", "robosuite",
-          "rsl_rl", "stable_baselines3", "viser")  # fmt: skip
+EXTRAS = ("envpool", "jax", "mjlab", "mujoco_warp", "warp", "numba", "onnx", "onnxscript", "onnxruntime", "ray",
+          "robosuite", "rsl_rl", "stable_baselines3", "viser")  # fmt: skip
 
 
 def modules() -> list[str]:

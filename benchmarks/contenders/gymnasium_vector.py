@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
-import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from fermo.benchmarks.contender import Case, Contender, NotForThisCaseError
+from fermo.benchmarks.contender import Contender, NotForThisCaseError
 
 # What loops in Python gains nothing from more worlds; processes gain until there are some for each processor.
 LOOPED, PROCESSES_A_THREAD = 64, 4
 
 
-class _GymnasiumVector(Contender):
-    kind: type[SyncVectorEnv | AsyncVectorEnv]
+class PythonVector(Contender):
+    """Single environments of Gymnasium side by side, in a loop or in a process each.
 
-    def worlds(self) -> int:
-        """How many are run."""
-        raise NotImplementedError
+    Attributes:
+        kind: The vector environment's class; it takes a list of functions that make an environment.
+        process_a_world: Whether each world has a process.
+    """
+
+    kind: ClassVar[Any]
+    process_a_world: ClassVar[bool]
 
     def prepare(self) -> None:
         """See `Contender.prepare`."""
-        self._actions: Any = shared_actions(self.case, self.worlds())
+        if self.case.gymnasium_id not in gymnasium.registry:
+            raise NotForThisCaseError(f"Gymnasium has no task {self.case.gymnasium_id}")
+        most = PROCESSES_A_THREAD * self.case.threads if self.process_a_world else LOOPED
+        self._count = min(self.case.num_envs, most)
+        space: Any = gymnasium.make(self.case.gymnasium_id).action_space
+        self._actions: Any = self.case.actions(space.low, space.high, self._count)
 
     def make(self) -> int:
         """See `Contender.make`."""
-        count = self.worlds()
-        self._env = self.kind([partial(gymnasium.make, self.case.gymnasium_id)] * count)
-        self._env.reset(seed=self.case.seed)
+        self._env = self.kind([partial(gymnasium.make, self.case.gymnasium_id)] * self._count)
+        self.begin(self._env)
         self._step = 0
-        self.note = f"{count} worlds"
-        return count
+        self.note = f"{self._count} worlds"
+        return self._count
+
+    def begin(self, env: Any) -> None:
+        """Start the episodes."""
+        env.reset(seed=self.case.seed)
 
     def step(self) -> None:
         """See `Contender.step`."""
@@ -45,29 +56,13 @@ class _GymnasiumVector(Contender):
         self._env.close()
 
 
-class GymnasiumSync(_GymnasiumVector):
+class GymnasiumSync(PythonVector):
     """`SyncVectorEnv`: a Python loop."""
 
-    kind = SyncVectorEnv
-
-    def worlds(self) -> int:
-        """At most `LOOPED`."""
-        return min(self.case.num_envs, LOOPED)
+    kind, process_a_world = SyncVectorEnv, False
 
 
-class GymnasiumAsync(_GymnasiumVector):
+class GymnasiumAsync(PythonVector):
     """`AsyncVectorEnv`: a process a world."""
 
-    kind = AsyncVectorEnv
-
-    def worlds(self) -> int:
-        """At most `PROCESSES_A_THREAD` for each thread."""
-        return min(self.case.num_envs, PROCESSES_A_THREAD * self.case.threads)
-
-
-def shared_actions(case: Case, worlds: int) -> np.ndarray:
-    """The actions for a task of Gymnasium, if it is one."""
-    if case.gymnasium_id not in gymnasium.registry:
-        raise NotForThisCaseError(f"Gymnasium has no task {case.gymnasium_id}")
-    space: Any = gymnasium.make(case.gymnasium_id).action_space
-    return case.actions(space.low, space.high, worlds)
+    kind, process_a_world = AsyncVectorEnv, True

@@ -18,8 +18,6 @@ from fermo.errors import unknown_name
 
 _BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 _STRUCTURE = frozenset({"geom_type"})
-
-
 _INPUTS = frozenset({"qfrc_applied", "xfrc_applied", "eq_active", "mocap_pos", "mocap_quat", "userdata"})
 
 
@@ -189,7 +187,7 @@ class CpuBackend:
 def _moving_size(model: mujoco.MjModel) -> int:
     """How many numbers of a state row, from its start, a step changes: those before the inputs."""
     kind = mujoco.mjtState
-    if model.npluginstate:  # kept behind the inputs
+    if model.npluginstate or model.nuserdata:  # kept behind the inputs, and plugins may change both
         return mujoco.mj_stateSize(model, kind.mjSTATE_INTEGRATION)
     moving = kind.mjSTATE_TIME | kind.mjSTATE_PHYSICS | kind.mjSTATE_WARMSTART
     return mujoco.mj_stateSize(model, moving)

@@ -79,7 +79,7 @@ class CapturedStep:
         self._env, self._act = env, act
         self._action = torch.zeros(env.num_envs, env.task.spec.command_size, device=env.device)
         self._obs = torch.zeros(env.num_envs, env.task.spec.observation_size, dtype=env.task.dtype, device=env.device)
-        self._replay = capture(self._run, env.device, lambda: env.backend.version)
+        self._replay = capture(self._run, env.device, lambda: (env.backend.version, env.seed))  # a graph's constants
         self._memory: Memory | None = None
         self._steps = 0
 

@@ -122,8 +122,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
                 raise BackendError("a seed is the whole batch's: reset every world with it, or leave it out")
             self.random.seed = int(seed) & 0xFFFFFFFF
             self.episode.fill_(-1)
-            if self.captured:  # the seed is a constant of the graph
-                self._captured_step = CapturedStep(self)
         self._reset(mask)
         return self._observe(), {}
 

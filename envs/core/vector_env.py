@@ -155,7 +155,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             info["final_obs"], info["_final_obs"] = obs, done
             if self._concerns(done):
                 self._reset(done)
-                obs = torch.where(done[:, None], self._observe(), obs)
+                obs = self._observe()  # worlds that go on observe the same again
         return obs, reward, terminated, truncated, info
 
     def check(self) -> None:

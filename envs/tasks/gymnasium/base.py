@@ -12,6 +12,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from fermo.envs.core import host
 from fermo.envs.core.constants import constant
 from fermo.envs.core.post_constraint import add_post_constraint
 from fermo.envs.core.random import WorldRandom
@@ -160,8 +161,10 @@ class GymnasiumTask(Task):
 
     def contact_forces(self, sim: Simulation) -> Tensor:
         """Forces of the contacts on each body, ``(N, nbody, 6)`` [N m, N]; zero before the first step."""
-        known = (sim.steps > 0) & ~sim.backend.failed
-        return torch.where(known[:, None, None], sim["cfrc_ext"], 0.0)
+        known, forces = (sim.steps > 0) & ~sim.backend.failed, sim["cfrc_ext"]
+        if host.on_host(known) and known.all():
+            return forces
+        return torch.where(known[:, None, None], forces, 0.0)
 
 
 def body_signal(model: mujoco.MjModel, name: str, width: int, unit: str, description: str) -> Signal:

@@ -7,27 +7,25 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fermo.errors import FermoError
+from fermo.policies.one_step_config import OneStepConfig
 
 Activation = Literal["relu", "tanh", "groupsort"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BehaviorCloningConfig:
+class BehaviorCloningConfig(OneStepConfig):
     """Network and loss of a one-step regression policy.
 
     Attributes:
         hidden: Width of each hidden layer; even for groupsort.
         activation: Between the layers; all are 1-Lipschitz.
         loss: On normalised actions: squared error, or Huber's with its knee at one standard deviation.
-        action_base: Observation signal, of the commands' size and unit, to which the network's output is added; None
-            when the network gives the whole action. The added identity path counts in the certificate.
         seed: Of the initial weights.
     """
 
     hidden: tuple[int, ...] = (256, 256, 256)
     activation: Activation = "groupsort"
     loss: Literal["mse", "smooth_l1"] = "mse"
-    action_base: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

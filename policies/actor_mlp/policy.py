@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fermo.errors import FermoError
 from fermo.policies.actor_mlp.config import ActorMlpConfig
 from fermo.policies.behavior_cloning import BehaviorCloningPolicy
+from fermo.policies.network import mlp
 from fermo.policies.normalizer import Normalizer
 from fermo.signal import PlantSpec, Signal
 
@@ -48,8 +49,8 @@ class ActorMlpPolicy(BehaviorCloningPolicy):
             self.action_normalizer.mean.copy_((self.low + self.high) / 2)
         self.action_normalizer.std.copy_((self.high - self.low) / 2)
 
-    def _build_network(self, generator: torch.Generator) -> nn.Sequential:
-        network = super()._build_network(generator)
+    def _build_network(self) -> nn.Module:
+        network = mlp(self._sizes(), self.config.activation, self._generator())
         return network.append(nn.Tanh()) if self.config.squash == "tanh" else network
 
     def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:

@@ -1,84 +1,110 @@
-"""Layers with orthonormal rows or columns, from free parameters by the Cayley transform."""
+"""A perceptron whose matrices follow from free parameters: what every construction shares."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fermo.policies.network import empty_linear, interleave
+from fermo.policies.behavior_cloning_config import Activation
+from fermo.policies.network import ACTIVATIONS, empty_linear, interleave
 
 
-def cayley(free: Tensor) -> Tensor:
-    r"""Matrix of the same shape with orthonormal columns, or rows if it is wide.
+class FixedBound(nn.Module):
+    """A Lipschitz bound that training leaves alone."""
 
-    With the free matrix split into square X above Y, ``Z = X - X^T + Y^T Y`` and ``N = (I + Z)^-1``::
+    value: Tensor
 
-        Q = [2 N - I; -2 Y N],   Q^T Q = I
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.tensor(value), persistent=False)
 
-    (Trockman and Kolter 2021, rectangular form of Wang and Manchester 2023). I + Z is always invertible: its symmetric
-    part is at least I. One explicit inverse serves both blocks and its backward pass is two products, which makes it
-    about twice as fast on a CPU as `torch.nn.utils.parametrizations.orthogonal`, as that pads thin matrices to square.
-    """
-    tall = free.T if free.shape[0] < free.shape[1] else free
-    size = tall.shape[1]
-    square, rest = tall[:size], tall[size:]
-    identity = torch.eye(size, dtype=free.dtype, device=free.device)
-    inverse = torch.linalg.inv(identity + square - square.T + rest.T @ rest)
-    orthonormal = torch.cat((2 * inverse - identity, -2 * rest @ inverse))
-    return orthonormal if tall is free else orthonormal.T.contiguous()  # one memory layout, one rounding
+    def forward(self) -> Tensor:
+        """The bound, a scalar."""
+        return self.value
 
 
-class CayleyLinear(nn.Module):
-    """``y = cayley(free) diag(gain) x + bias``: Lipschitz with the largest gain, whatever its parameters.
+class LearnedBound(nn.Module):
+    """A Lipschitz bound that is a parameter, positive because its logarithm is what is learned; 1 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self) -> Tensor:
+        """The bound, a scalar."""
+        return self.log_value.exp()
+
+
+class ConstrainedMlp(nn.Module, ABC):
+    """``f(z) = output_gain * sqrt(gamma) * chain(sqrt(gamma) * input_gain * z) + bias``.
+
+    The chain is linear layers with a 1-Lipschitz activation between them. Where it is 1-Lipschitz whatever the
+    parameters, ``||(f(z) - f(z')) / output_gain|| <= gamma ||input_gain * (z - z')||``. The square root of gamma goes
+    to either end, so that neither layer starves of gradient.
+
+    `forward` runs the very matrices that `folded` stores, so both give bitwise the same numbers.
 
     Attributes:
-        free: Unconstrained parameters, shape ``(out, in)``.
-        bias: Shape ``(out,)``.
-        gain: Shape ``(in,)`` or ``()``.
+        gamma: Gives the bound, a scalar.
+        input_gain: Of each input channel, shape ``(sizes[0],)``.
+        output_gain: Of each output channel, shape ``(sizes[-1],)``.
     """
 
-    gain: Tensor
+    input_gain: Tensor
+    output_gain: Tensor
 
-    def __init__(self, fan_in: int, fan_out: int, *, gain: Tensor, generator: torch.Generator) -> None:
+    def __init__(self, sizes: tuple[int, ...], activation: Activation, gamma: FixedBound | LearnedBound) -> None:
         super().__init__()
-        scale = 1 / math.sqrt(max(fan_in, fan_out))
-        self.free = nn.Parameter(scale * torch.randn(fan_out, fan_in, generator=generator))
-        self.bias = nn.Parameter(torch.zeros(fan_out))
-        self.register_buffer("gain", gain, persistent=False)
+        self.gamma = gamma
+        self.activation_name = activation
+        self.activation = ACTIVATIONS[activation]()
+        self.biases = nn.ParameterList(torch.zeros(size) for size in sizes[1:])
+        self.register_buffer("input_gain", torch.ones(sizes[0]), persistent=False)
+        self.register_buffer("output_gain", torch.ones(sizes[-1]), persistent=False)
 
-    def weight(self) -> Tensor:
-        """The effective matrix, shape ``(out, in)``."""
-        return cayley(self.free) * self.gain
+    @abstractmethod
+    def matrices(self) -> list[Tensor]:
+        """Effective matrices of the chain, shapes ``(out, in)``, at least two."""
+
+    def lipschitz(self) -> Tensor:
+        """Bound of the map between the gains, a differentiable scalar."""
+        return self.gamma()
+
+    def effective(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of every layer, gains included."""
+        first, *middle, last = self.matrices()
+        root = self.gamma().sqrt()
+        weights = [first * (root * self.input_gain), *middle, (root * self.output_gain)[:, None] * last]
+        return list(zip(weights, self.biases, strict=True))
 
     def forward(self, value: Tensor) -> Tensor:
         """Shape ``(..., in)`` to ``(..., out)``."""
-        return F.linear(value, self.weight(), self.bias)
+        *hidden, last = self.effective()
+        for weight, bias in hidden:
+            value = self.activation(F.linear(value, weight, bias))
+        return F.linear(value, *last)
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
-        """The plain layer with the same effective matrix."""
-        linear = empty_linear(self.free.shape[1], self.free.shape[0], self.free.device)
-        linear.weight.copy_(self.weight())
-        linear.bias.copy_(self.bias)
-        return linear
+    def folded(self) -> nn.Sequential:
+        """The plain perceptron with the same effective weights."""
+        layers = []
+        for weight, bias in self.effective():
+            layers.append(linear := empty_linear(weight.shape[1], weight.shape[0], weight.device))
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+        return interleave(layers, self.activation_name)
 
 
-def lipschitz_mlp(sizes: tuple[int, ...], activation: str, gamma: float, input_gain: Tensor,
-                  generator: torch.Generator) -> nn.Sequential:  # fmt: skip
-    """A perceptron with ``||f(z) - f(z')|| <= gamma ||input_gain * (z - z')||`` whatever its parameters.
+def normal_matrices(shapes: list[tuple[int, int]], generator: torch.Generator) -> nn.ParameterList:
+    """Free parameters, normal with variance one over the longer side."""
+    return nn.ParameterList(torch.randn(shape, generator=generator) / math.sqrt(max(shape)) for shape in shapes)
 
-    Args:
-        sizes: Of the layers, input and output included.
-        activation: A 1-Lipschitz activation by name.
-        gamma: The bound; its square root goes to the first and to the last layer, so neither starves of gradient.
-        input_gain: Weight of each input channel, shape ``(sizes[0],)``.
-        generator: Draws the initial weights.
-    """
-    root = math.sqrt(gamma)
-    gains = [input_gain * root, *(torch.tensor(1.0) for _ in sizes[3:]), torch.tensor(root)]
-    shapes = zip(pairwise(sizes), gains, strict=True)
-    return interleave([CayleyLinear(i, o, gain=gain, generator=generator) for (i, o), gain in shapes], activation)
+
+def layer_shapes(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """``(out, in)`` of every layer."""
+    return [(fan_out, fan_in) for fan_in, fan_out in pairwise(sizes)]

@@ -150,22 +150,6 @@ def test_a_planted_bug_in_the_bound_is_refuted_by_the_search(monkeypatch, bug):
         policy.certificate()
 
 
-def test_a_transposed_cayley_factor_is_refuted_by_the_search(monkeypatch):
-    def wrong(free: torch.Tensor) -> torch.Tensor:  # -2 Y N^T where -2 Y N is right: trains well all the same
-        size = free.shape[1]
-        square, rest, identity = free[:size], free[size:], torch.eye(size)
-        inverse = torch.linalg.inv(identity + square - square.T + rest.T @ rest)
-        return torch.cat((2 * inverse - identity, -2 * rest @ inverse.T))
-
-    policy = fitted_policy("lipschitz_bc", gamma=1.0)
-    first = policy.network[0]
-    monkeypatch.setattr(first, "weight", lambda: wrong(first.free) * first.gain)
-    train_bc(policy, *demonstrations(), config=BcConfig(steps=200, batch_size=256, lr=1e-2, warmup_steps=5))
-    certificate = policy.certificate()
-    assert certificate["steepest_slope_found"] > policy.config.gamma * 1.02, "the construction's promise is refuted"
-    assert certificate["steepest_slope_found"] <= certificate["lipschitz"], "the certificate reads the real weights"
-
-
 def test_verifying_needs_no_torch(tmp_path):
     folder = save_checkpoint(fitted_policy("lipschitz_bc"), tmp_path / "checkpoint")
     script = (

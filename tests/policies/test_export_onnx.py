@@ -47,5 +47,5 @@ def test_export_leaves_the_policy_trainable(tmp_path):
     policy = fitted_policy("lipschitz_bc")
     export_onnx(policy, tmp_path / "policy.onnx")
     assert all(parameter.requires_grad for parameter in policy.parameters())
-    assert any(name.endswith("free") for name, _ in policy.named_parameters())
+    assert any(".free." in name for name, _ in policy.named_parameters())
     assert torch.isfinite(policy.select_action(demonstrations(3)[0])).all()

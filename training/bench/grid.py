@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fermo.envs.core.task import Task
 from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.registry import make_perturbation, perturbation_class
-from fermo.policies.behavior_cloning import BehaviorCloningPolicy
+from fermo.policies.one_step import OneStepPolicy
 from fermo.training.bench.evaluate import TEST_SEED, evaluate
 from fermo.training.report.schema import Curve, Robustness, Series
 
@@ -66,7 +66,7 @@ GRIDS = {"fermo/SO101-PickCube-v0": PICK_CUBE_GRID}
 """By task."""
 
 
-def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy]], axes: tuple[Axis, ...], *,
+def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes: tuple[Axis, ...], *,
              worlds: int, seed: int = TEST_SEED) -> Robustness:  # fmt: skip
     """Success of every policy at every severity of every axis.
 
@@ -100,7 +100,7 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, BehaviorCloningPolicy
     return Robustness(curves=tuple(curves))
 
 
-def _series(task: Task, key: str, label: str, policy: BehaviorCloningPolicy, axis: Axis, kind: str, worlds: int,
+def _series(task: Task, key: str, label: str, policy: OneStepPolicy, axis: Axis, kind: str, worlds: int,
             seed: int, nominal: int) -> Series:  # fmt: skip
     tried = [severity for severity in axis.severities if severity != perturbation_class(kind).nominal]
     severity = torch.tensor(tried, dtype=torch.float64).repeat_interleave(worlds)
@@ -114,7 +114,7 @@ def _series(task: Task, key: str, label: str, policy: BehaviorCloningPolicy, axi
                   trials=(worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
 
 
-def _sentence(axis: Axis, policy: BehaviorCloningPolicy) -> str:
+def _sentence(axis: Axis, policy: OneStepPolicy) -> str:
     """The axis in words; a normalised severity is given in SI units too, the mean over each signal's channels."""
     if not axis.normalised:
         return axis.sentence
@@ -126,7 +126,7 @@ def _sentence(axis: Axis, policy: BehaviorCloningPolicy) -> str:
     return f"{axis.sentence} {axis.severities[-1]:g} is {', '.join(parts)}."
 
 
-def _perturbation(kind: str, severity: torch.Tensor, policy: BehaviorCloningPolicy, axis: Axis) -> Perturbation:
+def _perturbation(kind: str, severity: torch.Tensor, policy: OneStepPolicy, axis: Axis) -> Perturbation:
     options: dict[str, object] = {}
     if axis.normalised:
         options["scale"] = policy.observation_normalizer.std

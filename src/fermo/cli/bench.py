@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(BenchOptions, "bench", arguments)
     for folder in filter(None, (options.checkpoint, options.against)):
         existing_checkpoint(folder)
-    from fermo.policies.behavior_cloning import BehaviorCloningPolicy
+    from fermo.policies.one_step import OneStepPolicy
     from fermo.training.bench.grid import GRIDS, run_grid
     from fermo.training.files import write_json
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         loaded["against"] = load_pair(options.against, task.name)[1]
     policies = {}
     for key, each in loaded.items():
-        if not isinstance(each, BehaviorCloningPolicy):
+        if not isinstance(each, OneStepPolicy):
             raise FermoError(f"the grid needs a policy with a normaliser and gradients; {each.family} has none")
         policies[key] = (each.family, each)
     if task.name not in GRIDS:

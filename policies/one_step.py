@@ -1,0 +1,114 @@
+"""What the one-step families share: normalise, map, scale, clamp."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fermo.errors import FermoError
+from fermo.policies.base import Policy
+from fermo.policies.falsifier import steepest_slope
+from fermo.policies.normalizer import Normalizer
+from fermo.policies.one_step_config import OneStepConfig
+from fermo.signal import PlantSpec
+
+ROUNDING = 1e-4  # what float32 may add to a slope measured over a short distance
+
+
+class OneStepPolicy(Policy):
+    """``action = clamp(base(obs) + inverse_normalise(network(normalise(obs))))``, one action at a time.
+
+    NaN in an observation gives NaN in that world's action, and in no other's; the safety limiter refuses to send it.
+
+    Attributes:
+        network: Normalised observation to normalised action, ``(N, observation_size)`` to ``(N, command_size)``.
+    """
+
+    low: Tensor
+    high: Tensor
+    network: nn.Module
+    loss: str = "mse"  # or "smooth_l1"
+
+    def __init__(self, spec: PlantSpec, config: OneStepConfig) -> None:
+        super().__init__(spec, config)
+        self.base_slice = _base_slice(spec, config.action_base)
+        self.observation_normalizer = Normalizer(spec.observations)
+        self.action_normalizer = Normalizer(spec.commands)
+        self.network = self._build_network()
+        bounds = [(low, high) for signal in spec.commands for low, high in zip(signal.low, signal.high, strict=True)]
+        self.register_buffer("low", torch.tensor([low for low, _ in bounds]), persistent=False)
+        self.register_buffer("high", torch.tensor([high for _, high in bounds]), persistent=False)
+
+    @abstractmethod
+    def _build_network(self) -> nn.Module: ...
+
+    def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:
+        """Fit both normalisers; with an `action_base`, the action's is that of the difference."""
+        self.observation_normalizer.fit(observations)
+        self.action_normalizer.fit(self._without_base(observations, actions))
+
+    def unclamped_action(self, obs: Tensor) -> Tensor:
+        """The action before the commands' bounds, shape ``(N, command_size)``."""
+        action = self.action_normalizer.inverse(self.network(self.observation_normalizer(obs)))
+        return action if self.base_slice is None else action + obs[:, self.base_slice]
+
+    def normalized_map(self, normalized: Tensor) -> Tensor:
+        """The certified map: normalised observation to action in units of the action normaliser's std, ``(N, .)`` both.
+
+        The constant offset and the clamp are left out: the first changes no slope, the second can only shrink one.
+        """
+        output = self.network(normalized)
+        if self.base_slice is None:
+            return output
+        base = self.observation_normalizer.inverse(normalized)[:, self.base_slice]
+        return output + base / self.action_normalizer.std
+
+    def predict_action_chunk(self, obs: Tensor) -> Tensor:
+        """The next action, shape ``(N, 1, command_size)``."""
+        return torch.clamp(self.unclamped_action(obs), self.low, self.high)[:, None]
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Regression loss on normalised actions; ``"weight"`` ``(B,)``, when given, weighs the samples."""
+        obs, action = batch["observation"], self._without_base(batch["observation"], batch["action"])
+        predicted, target = self.network(self.observation_normalizer(obs)), self.action_normalizer(action)
+        distance = F.mse_loss if self.loss == "mse" else F.smooth_l1_loss
+        if "weight" in batch:
+            weight = batch["weight"]
+            loss = (distance(predicted, target, reduction="none").mean(1) * weight).sum() / weight.sum()
+        else:
+            loss = distance(predicted, target)
+        return loss, {"loss": loss.detach()}
+
+    def _without_base(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the network has to give, in SI units, shape ``(M, command_size)``."""
+        action = actions.reshape(-1, self.spec.command_size)
+        return action if self.base_slice is None else action - observations[:, self.base_slice]
+
+    def searched(self, proved: dict[str, Any]) -> dict[str, Any]:
+        """A certificate with the steepest slope that a search found beside its bound.
+
+        Raises:
+            FermoError: The slope is above the bound, so one of the two is wrong.
+        """
+        generator = torch.Generator().manual_seed(0)
+        points = torch.randn(64, self.spec.observation_size, generator=generator)
+        found, bound = steepest_slope(self.normalized_map, points, generator=generator), proved["lipschitz"]
+        if found > bound * (1 + ROUNDING):
+            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
+        return proved | {"steepest_slope_found": found}
+
+
+def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:
+    if name is None:
+        return None
+    base = next((signal for signal in spec.observations if signal.name == name), None)
+    units = {signal.unit for signal in spec.commands}
+    if base is None or base.size != spec.command_size or units != {base.unit}:
+        found = "missing" if base is None else f"{base.size} x {base.unit}"
+        needed = f"{spec.command_size} x {'/'.join(sorted(units))}"
+        raise FermoError(f"action_base {name!r} must be an observation like the commands ({needed}), it is {found}")
+    return spec.observation_slices()[name]

@@ -23,12 +23,14 @@ class Policy(nn.Module, ABC):
 
     Attributes:
         family: The family's name, as in the registry and in ``config.json``.
+        exportable: Whether a prediction is a fixed graph of operations, which `export_onnx` can write.
         spec: The plant the policy was made for.
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
     """
 
     family: ClassVar[str]
+    exportable: ClassVar[bool] = True
     horizon: int = 1
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
@@ -94,3 +96,24 @@ class Policy(nn.Module, ABC):
         with torch.no_grad():
             action = self.select_action(obs.reshape(-1, obs.shape[-1]))
         return action.reshape(*obs.shape[:-1], -1).cpu().numpy(), state
+
+
+class SolvedPolicy(Policy):
+    """A policy whose weights are the solution of a problem, found at once, and not the end of a descent."""
+
+    @abstractmethod
+    def solve(self, observations: Tensor, actions: Tensor, *, tolerance: float, max_steps: int) -> dict[str, float]:
+        """Take the solution for these demonstrations; called after `fit_normalization`.
+
+        Args:
+            observations: Shape ``(M, observation_size)``, SI units.
+            actions: Shape ``(M, H, command_size)`` or ``(M, command_size)``, SI units.
+            tolerance: Largest duality gap, as a share of the actions' variance.
+            max_steps: Of the solver.
+
+        Returns:
+            Metrics to log.
+
+        Raises:
+            FermoError: The data do not determine a policy, or the solver gave up.
+        """

@@ -32,8 +32,12 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     with onnxruntime and compared with torch before it takes its name.
 
     Raises:
-        FermoError: The onnx extra is not installed, or the exported graph disagrees with the policy.
+        FermoError: The family has no graph, the onnx extra is not installed, or the exported graph disagrees with the
+            policy.
     """
+    if not policy.exportable:
+        raise FermoError(f"{policy.family} solves a problem for each observation, and there is no ONNX graph of that: "
+                         "export a network, for example of the family lipschitz_bc")  # fmt: skip
     try:
         import onnx
         import onnxruntime

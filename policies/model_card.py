@@ -52,7 +52,7 @@ def _robustness(certificate: dict[str, Any] | None) -> str:
         f"| `{row['command']}` | `{row['observation']}` | {row['gain']:.4g} {row['unit']} |"
         for row in certificate["sensitivity"]
     )
-    origin = "by construction" if certificate["by_construction"] else "as training left it, no bound was fixed beforehand"
+    origin = "by construction" if certificate["by_construction"] else "as training left it, none was fixed beforehand"
     return (
         f"Lipschitz bound {certificate['lipschitz']:.6g} ({certificate['norm']}, normalised units, "
         f"{certificate['domain']}; {certificate['method']}; {origin}). Steepest slope a search found: "

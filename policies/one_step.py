@@ -88,14 +88,14 @@ class OneStepPolicy(Policy):
         action = actions.reshape(-1, self.spec.command_size)
         return action if self.base_slice is None else action - observations[:, self.base_slice]
 
-    def searched(self, proved: dict[str, Any]) -> dict[str, Any]:
-        """A certificate with the steepest slope that a search found beside its bound.
+    def searched(self, proved: dict[str, Any], starts: int = 64) -> dict[str, Any]:
+        """A certificate with the steepest slope beside its bound that a search from so many starts found.
 
         Raises:
             FermoError: The slope is above the bound, so one of the two is wrong.
         """
         generator = torch.Generator().manual_seed(0)
-        points = torch.randn(64, self.spec.observation_size, generator=generator)
+        points = torch.randn(starts, self.spec.observation_size, generator=generator)
         found, bound = steepest_slope(self.normalized_map, points, generator=generator), proved["lipschitz"]
         if found > bound * (1 + ROUNDING):
             raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {found:.6g}: report this as a bug")

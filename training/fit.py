@@ -8,16 +8,19 @@ from typing import Any
 import torch
 
 from fermo.errors import FermoError
-from fermo.policies.base import Policy
+from fermo.policies.base import Policy, SolvedPolicy
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.registry import make_policy
 from fermo.training.data.reader import Dataset
 from fermo.training.loops.bc import TrainingInterrupted, train_bc
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.solve import train_solve
+from fermo.training.loops.solve_config import SolveConfig
 from fermo.training.loops.state import FILE_NAME
 
 
-def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: BcConfig) -> Policy:
+def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any,
+        loop: BcConfig | SolveConfig) -> Policy:  # fmt: skip
     """Train a policy on every frame of a dataset and leave it in ``folder/checkpoint``.
 
     Frames of failed episodes count too: what is recorded is always the expert's own answer to what it saw, and failures
@@ -29,7 +32,7 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
         task: Name noted in the checkpoint.
         family: Policy family.
         policy: The family's config.
-        loop: The loop's config.
+        loop: The loop's config: one of descent, or one of solving for a family that is solved.
 
     Raises:
         KeyboardInterrupt: Training was interrupted; its state is saved.
@@ -39,15 +42,25 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
     if not checkpoint.is_dir():
         dataset = Dataset.open(data)
         made = make_policy(family, dataset.spec, policy)
-        try:
-            train_bc(
-                made, torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions), config=loop,
-                folder=folder, resume=(folder / FILE_NAME).is_file(),
-            )  # fmt: skip
-        except TrainingInterrupted as stopped:
-            raise KeyboardInterrupt(str(stopped)) from stopped
-        save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data)})
+        metrics = _train(made, dataset, folder, loop)
+        save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data), "metrics": metrics})
     found = load_checkpoint(checkpoint)
     if (found.family, found.config) != (family, policy):
         raise FermoError(f"{checkpoint} holds {found.family} with {found.config}; remove it, or choose another folder")
     return found
+
+
+def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | SolveConfig) -> dict[str, float]:
+    """The last metrics."""
+    observations, actions = torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions)
+    if isinstance(loop, SolveConfig):
+        if not isinstance(policy, SolvedPolicy):
+            raise FermoError(f"{policy.family} is trained by descent: give a BcConfig")
+        return train_solve(policy, observations, actions, config=loop).metrics
+    if isinstance(policy, SolvedPolicy):
+        raise FermoError(f"{policy.family} is solved, not descended to: give a SolveConfig")
+    try:
+        resume = (folder / FILE_NAME).is_file()
+        return train_bc(policy, observations, actions, config=loop, folder=folder, resume=resume).metrics
+    except TrainingInterrupted as stopped:
+        raise KeyboardInterrupt(str(stopped)) from stopped

@@ -7,12 +7,14 @@ from typing import Any
 from fermo.policies.registry import config_class
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import AnyLearner, learner_config
+from fermo.training.loops.solve_config import SolveConfig
 
 _PICK_CUBE = {"hidden": (128, 128, 128), "action_base": "joint_position"}
 
 _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): _PICK_CUBE,
     ("fermo/SO101-PickCube-v0", "lipschitz_bc"): _PICK_CUBE | {"gamma": 10.0},
+    ("fermo/SO101-PickCube-v0", "lipschitz_extension"): {"alpha": 10.0, "action_base": "joint_position"},
 }
 
 _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
@@ -26,9 +28,14 @@ def policy_recipe(task: str, family: str, **overrides: Any) -> Any:
     return config_class(family)(**(_POLICIES.get((task, family), {}) | overrides))
 
 
-def loop_recipe(task: str, family: str, **overrides: Any) -> BcConfig:
+def loop_class(family: str) -> type[BcConfig] | type[SolveConfig]:
+    """The config of the loop that makes a family: of solving where there is something to solve, else of descent."""
+    return SolveConfig if family == "lipschitz_extension" else BcConfig
+
+
+def loop_recipe(task: str, family: str, **overrides: Any) -> Any:
     """The loop's config for a task, with `overrides`."""
-    return BcConfig(**(_LOOPS.get((task, family), {}) | overrides))
+    return loop_class(family)(**(_LOOPS.get((task, family), {}) | overrides))
 
 
 _REACH = {"hidden": (128, 128), "gamma": 0.9}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fermo.policies.base import SolvedPolicy
 from fermo.policies.registry import config_class, make_policy
 from fermo.signal import PlantSpec, Signal
 
@@ -32,7 +34,11 @@ def demonstrations(samples: int = 512, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def fitted_policy(family: str, **settings: object) -> Any:
-    """A small policy with fitted normalisation and initial weights."""
-    policy = make_policy(family, SPEC, config_class(family)(**{"hidden": (32, 32), **settings}))
+    """A small policy with fitted normalisation and initial weights, or solved where there are none."""
+    kind = config_class(family)
+    small = {"hidden": (32, 32)} if "hidden" in {field.name for field in fields(kind)} else {}
+    policy = make_policy(family, SPEC, kind(**{**small, **settings}))
     policy.fit_normalization(*demonstrations())
+    if isinstance(policy, SolvedPolicy):
+        policy.solve(*demonstrations(128), tolerance=1e-3, max_steps=10_000)
     return policy

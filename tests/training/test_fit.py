@@ -14,6 +14,7 @@ import fermo.training.fit
 from fermo.errors import FermoError
 from fermo.policies.behavior_cloning import BehaviorCloningPolicy
 from fermo.policies.checkpoint_header import read_header
+from fermo.policies.one_step import OneStepPolicy
 from fermo.training.data.reader import Dataset
 from fermo.training.fit import fit
 from fermo.training.loops.bc import train_bc
@@ -90,6 +91,26 @@ def test_resuming_with_other_settings_is_refused(
         fitted(near_data, tmp_path, lr=1e-4)
     with pytest.raises(FermoError, match="other policy"):
         fitted(near_data, tmp_path, hidden=8)
+
+
+def test_a_family_that_is_solved_says_how_well(near_data: NearData, tmp_path: Path) -> None:
+    family = "lipschitz_extension"
+    config = policy_recipe(TASK, family)
+    loop = loop_recipe(TASK, family, samples=200)
+    policy = fit(near_data.folder, tmp_path, task=TASK, family=family, policy=config, loop=loop)
+    assert isinstance(policy, OneStepPolicy)
+    metrics = read_header(tmp_path / "checkpoint")["extra"]["metrics"]
+    assert metrics["points"] <= 200 and metrics["steepest_values"] <= config.alpha * (1 + 1e-9)
+    assert 0 <= metrics["duality_gap"] <= 1e-4
+    again = fit(near_data.folder, tmp_path, task=TASK, family=family, policy=config, loop=loop)
+    assert torch.equal(next(again.parameters()), next(policy.parameters()))
+
+
+@pytest.mark.parametrize(("family", "other"), [("lipschitz_extension", "mlp_bc"), ("mlp_bc", "lipschitz_extension")])
+def test_a_loop_of_the_other_kind_is_refused(family: str, other: str, near_data: NearData, tmp_path: Path) -> None:
+    with pytest.raises(FermoError, match=r"give a (Bc|Solve)Config"):
+        fit(near_data.folder, tmp_path, task=TASK, family=family, policy=policy_recipe(TASK, family),
+            loop=loop_recipe(TASK, other))  # fmt: skip
 
 
 def test_a_finished_checkpoint_of_another_policy_is_refused(near_data: NearData, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class BcTrainer:
         device = torch.device(config.device)
         self.config, self.policy, self.augment = config, policy.to(device), augment
         observations, actions = observations.float(), actions.float()
-        _check_data(policy, observations, actions, weights)
+        check_data(policy, observations, actions, weights)
         self.policy.fit_normalization(observations, actions)
         self.data = {"observation": observations.to(device), "action": actions.to(device)}
         if weights is not None:
@@ -256,7 +256,8 @@ def _writer(folder: Path | None, step: int) -> Iterator[SummaryWriter | None]:
         yield writer
 
 
-def _check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None) -> None:
+def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None = None) -> None:
+    """Raise `FermoError` when the demonstrations' counts or sizes do not fit one another or the policy."""
     samples = len(observations)
     if samples == 0:
         raise FermoError("no samples to train on: record demonstrations first")

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(CertifyOptions, "certify", arguments)
     folder = existing_folder(options.checkpoint, "checkpoint")
-    from fermo.policies.certificate import verify_certificate
+    from fermo.policies.verify import verify_checkpoint
 
-    print(json.dumps(verify_certificate(folder), indent=2))
+    print(json.dumps(verify_checkpoint(folder), indent=2))
     print(f"the certificate of {folder} holds: the bound follows from its weights")

@@ -14,9 +14,8 @@ from fermo.envs.registry import TASKS, task_id
 from fermo.errors import FermoError, unknown_name
 from fermo.policies.registry import FAMILIES, config_class
 from fermo.training.demos.experts import expert_task
-from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import LEARNERS
-from fermo.training.recipes import loop_recipe, policy_recipe
+from fermo.training.recipes import loop_class, loop_recipe, policy_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,6 @@ class _TrainOptions:
         folder: The run; ``runs/TASK-FAMILY`` when omitted. The checkpoint is ``train/checkpoint`` in it.
         seed: Of the demonstrations.
         resume: Continue the run in that folder.
-        training: The loop.
     """
 
     data: Path | None = None
@@ -37,7 +35,6 @@ class _TrainOptions:
     folder: Path | None = None
     seed: int = 0
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    training: BcConfig = field(default_factory=BcConfig)
 
     def __post_init__(self) -> None:
         if self.num_envs < 2:
@@ -59,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         train_rl.main(task, names[0], family, rest)
     elif family in FAMILIES:
         policy_config = config_class(family)
-        rest = [_to_loop(argument, policy_config) for argument in rest]
+        rest = [_to_loop(argument, policy_config, loop_class(family)) for argument in rest]
         _train(task, family, parse(_options_class(task, family, policy_config), f"train {names[0]} {family}", rest))
     else:
         raise unknown_name("policy family or learner", family, [*FAMILIES, *LEARNERS])
@@ -70,10 +67,10 @@ def _leading_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments[:count]), list(arguments[count:])
 
 
-def _to_loop(argument: str, policy_config: type[Any]) -> str:
+def _to_loop(argument: str, policy_config: type[Any], loop_config: type[Any]) -> str:
     """``--policy.lr`` means the loop's ``lr`` for a family that has none of its own."""
     name = argument.removeprefix("--policy.").partition("=")[0].replace("-", "_")
-    ours, loops = ({item.name for item in fields(config)} for config in (policy_config, BcConfig))
+    ours, loops = ({item.name for item in fields(config)} for config in (policy_config, loop_config))
     if argument.startswith("--policy.") and name in loops - ours:
         return argument.replace("--policy.", "--training.", 1)
     return argument
@@ -99,11 +96,11 @@ def _options_class(task: str, family: str, policy_config: type[Any]) -> type[Any
         "TrainOptions",
         [
             ("policy", policy_config, field(default_factory=lambda: policy_recipe(task, family))),
-            ("training", BcConfig, field(default_factory=lambda: loop_recipe(task, family))),
+            ("training", loop_class(family), field(default_factory=lambda: loop_recipe(task, family))),
         ],
         bases=(_TrainOptions,), frozen=True, kw_only=True,
     )  # fmt: skip
-    made.__doc__ = f"{_TrainOptions.__doc__}\n        policy: The policy.\n"
+    made.__doc__ = f"{_TrainOptions.__doc__}\n        policy: The policy.\n        training: The loop.\n"
     return made
 
 
@@ -143,9 +140,12 @@ def _recorded(run: Any, task: str, options: Any) -> Path:
 
 def _fitted(run: Any, task: str, family: str, data: Path, options: Any) -> Path:
     """The checkpoint, trained now or by an earlier process."""
+    from fermo.policies.checkpoint_header import read_header
     from fermo.training.fit import fit
 
     with run.stage("train") as stage:
         if not stage.done:
             fit(data, stage.folder, task=task, family=family, policy=options.policy, loop=options.training)
+            stage.result = read_header(stage.folder / "checkpoint")["extra"]["metrics"]
+            print(", ".join(f"{name} {value:.4g}" for name, value in stage.result.items()))
         return stage.folder / "checkpoint"

@@ -21,12 +21,17 @@ def cayley(free: Tensor) -> Tensor:
     about twice as fast on a CPU as `torch.nn.utils.parametrizations.orthogonal`, as that pads thin matrices to square.
     """
     tall = free.T if free.shape[0] < free.shape[1] else free
-    size = tall.shape[1]
-    square, rest = tall[:size], tall[size:]
-    identity = torch.eye(size, dtype=free.dtype, device=free.device)
-    inverse = torch.linalg.inv(identity + square - square.T + rest.T @ rest)
-    orthonormal = torch.cat((2 * inverse - identity, -2 * rest @ inverse))
+    orthonormal = torch.cat(cayley_blocks(tall))
     return orthonormal if tall is free else orthonormal.T.contiguous()  # one memory layout, one rounding
+
+
+def cayley_blocks(tall: Tensor) -> tuple[Tensor, Tensor]:
+    """``2 N - I``, square, and ``-2 Y N`` of `cayley`, for a free matrix that is not wide."""
+    size = tall.shape[1]
+    square, rest = tall.split((size, len(tall) - size))
+    identity = torch.eye(size, dtype=tall.dtype, device=tall.device)
+    inverse = torch.linalg.inv(torch.addmm(identity + square - square.T, rest.T, rest))
+    return 2 * inverse - identity, -2 * (rest @ inverse)
 
 
 class CayleyMlp(ConstrainedMlp):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fermo.policies.behavior_cloning_config import Activation
-from fermo.policies.lipschitz_bc.cayley import cayley
+from fermo.policies.lipschitz_bc.cayley import cayley_blocks
 from fermo.policies.lipschitz_bc.network import ConstrainedMlp, FixedBound, LearnedBound, layer_shapes, normal_matrices
 
 
@@ -42,14 +42,13 @@ class SandwichMlp(ConstrainedMlp):
         outer = None  # of the layer before
         for free, log_psi in zip(self.free, [*self.log_psi, None], strict=True):
             a_transposed, b = factors(free)
-            inner = b if log_psi is None else math.sqrt(2) * torch.exp(-log_psi)[:, None] * b
+            inner = b if log_psi is None else b * (math.sqrt(2) * torch.exp(-log_psi))[:, None]
             merged.append(inner.contiguous() if outer is None else inner @ outer)
-            outer = None if log_psi is None else math.sqrt(2) * a_transposed * torch.exp(log_psi)
+            outer = None if log_psi is None else a_transposed * (math.sqrt(2) * torch.exp(log_psi))
         return merged
 
 
 def factors(free: Tensor) -> tuple[Tensor, Tensor]:
     """``A^T``, shape ``(out, out)``, and ``B``, shape ``(out, in)``, with ``A A^T + B B^T = I``."""
-    fan_out = free.shape[1]
-    stacked = cayley(free)
-    return stacked[:fan_out], stacked[fan_out:].T
+    a_transposed, b_transposed = cayley_blocks(free)
+    return a_transposed, b_transposed.T

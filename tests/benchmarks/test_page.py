@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fermo.benchmarks import page, results
+from fermo.benchmarks.constraint_cost import ConstraintCost, CostRow
 from fermo.benchmarks.profile import Profile, Share
 from fermo.benchmarks.results import FORMAT, Comparison, Results, Round, Row
 from fermo.training.files import write_json
@@ -53,6 +54,17 @@ def test_numbers_stand_beside_the_command_that_made_them(tmp_path: Path) -> None
     assert "&lt;fermo&gt;" in text
     (drawing,) = _drawings(text)
     assert len(drawing.findall("rect")) == 2
+
+
+def test_what_a_constraint_costs_is_a_table(tmp_path: Path) -> None:
+    rows = tuple(CostRow(work="action", contender=name, width=64, batch=1, seconds=(ms / 1e3,) * 3)
+                 for name, ms in (("free", 2.0), ("cayley", 3.0)))  # fmt: skip
+    cost = ConstraintCost(command="python cost", started="2026-01-01", cpu="a cpu", threads=1, torch="2.13", commit="",
+                          load_before=0.0, load_after=0.5, constraint_rows=rows)  # fmt: skip
+    write_json(tmp_path / "cost.json", cost)
+    text = page.markdown(tmp_path)
+    assert "`python cost`" in text
+    assert "| action, cayley | 64 | 1 | 3.000 | 1.50 (1.50 to 1.50) |" in text
 
 
 def test_growth_is_drawn_from_three_numbers_of_worlds_on(tmp_path: Path) -> None:

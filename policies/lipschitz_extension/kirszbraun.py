@@ -72,7 +72,7 @@ def _central_point(rows: Tensor, offset: Tensor, barrier: float) -> _Iterate:
     """Theta times slack equal to `barrier` for every data point, by Mehrotra's predictor and corrector."""
     theta = torch.full_like(offset, 1 / offset.shape[1])
     centre = 0.5 * (theta @ rows)[:, :-1]
-    inner = 2 * centre @ (0.5 * rows[:, :-1]).T + offset
+    inner = centre @ rows[:, :-1].T + offset
     lift = 1 - inner.amin(1, keepdim=True)
     at = _Iterate(torch.cat((centre, lift), 1), inner + lift, theta)
     for _ in range(_STEPS):

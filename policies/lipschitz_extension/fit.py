@@ -57,7 +57,7 @@ def fit(points: Array, targets: Array, alpha: float, *, interpolate: bool, toler
     steepest = Pairs(distinct).steepest(means)
     spread = float(((targets - means[inverse]) ** 2).sum(axis=1).mean())  # no function of the observation has less
     if interpolate:
-        _require_interpolable(points, targets, inverse, alpha, steepest)
+        _require_interpolable(targets, inverse, alpha, steepest)
         values, gap, binding = means, 0.0, 0
     else:
         found = regress(distinct, means, mass, alpha, tolerance=tolerance, max_steps=max_steps)
@@ -72,14 +72,13 @@ def fit(points: Array, targets: Array, alpha: float, *, interpolate: bool, toler
     return Fit(points=distinct, values=values, metrics=metrics)
 
 
-def _require_interpolable(points: Array, targets: Array, inverse: Array, alpha: float, steepest: float) -> None:
-    spread = np.zeros(inverse.max() + 1)
-    firsts = targets[np.unique(inverse, return_index=True)[1]]
-    np.maximum.at(spread, inverse, np.abs(targets - firsts[inverse]).max(axis=1))
-    if spread.max() > MERGED:
-        rows = np.flatnonzero(inverse == spread.argmax())[:2]
-        raise FermoError(f"samples {rows[0]} and {rows[1]} have one observation and different actions: no map passes "
-                         "through both, set interpolate to False")  # fmt: skip
+def _require_interpolable(targets: Array, inverse: Array, alpha: float, steepest: float) -> None:
+    firsts = np.unique(inverse, return_index=True)[1][inverse]  # of each sample, the first with its observation
+    apart = np.abs(targets - targets[firsts]).max(axis=1)
+    worst = int(apart.argmax())
+    if apart[worst] > MERGED:
+        raise FermoError(f"samples {firsts[worst]} and {worst} have one observation and different actions: no map "
+                         "passes through both, set interpolate to False")  # fmt: skip
     if alpha < steepest:
         raise FermoError(f"alpha {alpha:g} cannot pass through these demonstrations: they force at least "
                          f"{steepest:.6g}; raise alpha or set interpolate to False")  # fmt: skip

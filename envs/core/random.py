@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +22,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
 
-Words = TypeVar("Words", Tensor, np.ndarray)
-
-
-def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, ...]:
-    """Four 32-bit words (as int64) for a 128-bit counter and a 64-bit key; tensors or arrays, which broadcast."""
+def philox4x32(counter: tuple[np.ndarray, ...], key: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Four 32-bit words (as int64) for a 128-bit counter and a 64-bit key, given as words that broadcast."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -86,16 +82,14 @@ class WorldRandom:
 
     def _words(self, use: str, count: int, step: int | Tensor) -> Tensor:
         """Uniform 32-bit words, shape ``(N, count)`` int64."""
-        device = self.worlds.device
-        blocks = torch.arange((count + 3) // 4, device=device)
-        column = torch.zeros_like(self.worlds)[:, None]
-        step = (step.to(torch.int64)[:, None] if isinstance(step, Tensor) else column + step) & _MASK
-        stream = zlib.crc32(use.encode())
-        counter = (column + blocks, step, column + stream, self.episode[:, None] & _MASK)
-        key = (column + self.seed, self.worlds[:, None] & _MASK)
-        if host.on_host(column):
-            arrays = philox4x32(tuple(part.numpy() for part in counter), tuple(part.numpy() for part in key))
-            words = tuple(torch.from_numpy(array) for array in arrays)
-        else:
-            words = philox4x32(counter, key)
-        return torch.stack(words, dim=-1).flatten(1)[:, :count]
+        stream, blocks = zlib.crc32(use.encode()), (count + 3) // 4
+        if not host.on_host(self.worlds):
+            from fermo.envs.core.warp_random import random_words
+
+            steps = step.to(torch.int64) if isinstance(step, Tensor) else torch.full_like(self.worlds, step)
+            return random_words(self.seed, stream, self.worlds, self.episode, steps, blocks)[:, :count]
+        worlds, episode = self.worlds.numpy()[:, None] & _MASK, self.episode.numpy()[:, None] & _MASK
+        steps = step.numpy()[:, None] if isinstance(step, Tensor) else np.array([step])
+        counter = (np.arange(blocks), steps.astype(np.int64) & _MASK, np.array([stream]), episode)
+        words = np.broadcast_arrays(*philox4x32(counter, (np.array([self.seed]), worlds)))
+        return torch.from_numpy(np.stack(words, axis=-1).reshape(len(worlds), -1)[:, :count])

@@ -15,10 +15,11 @@ from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.dynamics import CubeMass, Friction
 from fermo.envs.perturbations.gradient_attack import GradientAttack
-from fermo.envs.perturbations.schedule import LinearDrift, RandomWalk, RateLimitedAdversary
+from fermo.envs.perturbations.schedule import EpisodeDraw, LinearDrift, RandomWalk, RateLimitedAdversary
 from fermo.envs.perturbations.sensing import ObservationBias, ObservationSignNoise
 from fermo.envs.perturbations.wrench import Push
 from fermo.envs.tasks.so101_pick_cube import PickCube
+from fermo.errors import FermoError
 
 TASK = PickCube()
 
@@ -117,6 +118,31 @@ def test_random_walk_differs_between_worlds_and_repeats_with_the_seed() -> None:
         paths.append(torch.stack(path))
     assert torch.equal(*paths)
     assert paths[0].unique().numel() > 10 and (paths[0] >= CubeMass.low).all()
+
+
+def test_a_severity_is_drawn_for_each_world_and_episode_and_stays_for_it() -> None:
+    drawn = EpisodeDraw(Friction, low=0.5, high=1.5)
+    env = env_with(drawn, num_envs=3)
+    first = drawn.severity.clone()
+    env.step(HOLD)
+    assert torch.equal(drawn.severity, first)
+    torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], first)
+    env.reset(options={"reset_mask": torch.tensor([True, False, True])})
+    second = drawn.severity.clone()
+    torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], second)
+    assert second[1] == first[1]
+    every = torch.cat([first, second[::2]])
+    assert every.unique().numel() == 5 and ((every >= 0.5) & (every < 1.5)).all()
+    again = EpisodeDraw(Friction, low=0.5, high=1.5)
+    env_with(again, num_envs=3)
+    assert torch.equal(again.severity, first)
+
+
+def test_a_draw_outside_the_bounds_is_refused() -> None:
+    with pytest.raises(FermoError, match="friction severity 99"):
+        EpisodeDraw(Friction, low=0.5, high=99.0)
+    with pytest.raises(FermoError, match="from low to high, got 2 to 1"):
+        EpisodeDraw(Friction, low=2.0, high=1.0)
 
 
 def test_adversary_moves_no_faster_than_its_rate() -> None:

@@ -74,7 +74,9 @@ def _table(found: Profile) -> str:
         f"{found.task}, N = {found.num_envs}, {found.backend} back end on {found.device}: "
         f"{1e3 * found.step_s:.3f} ms a step; {bare}"
     )
-    return "\n".join([head, *map(_row, found.stages), "physics by MuJoCo's own timers, one world:",
+    asked = found.launches
+    launched = [f"a step launches {asked.warp} Warp kernels and {asked.tensor} tensor operations"] if asked else []
+    return "\n".join([head, *map(_row, found.stages), *launched, "physics by MuJoCo's own timers, one world:",
                       *map(_row, found.physics)])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`fermo.envs.core.random.philox4x32` as one kernel, where some hundred and fifty small operations would draw as much."""
+"""`fermo.envs.core.random.philox4x32` as one kernel, where 150 small operations would draw as much."""
 
 # A kernel is written in Warp's language, which type checkers take for Python.
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false

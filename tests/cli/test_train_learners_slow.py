@@ -1,4 +1,4 @@
-"""Every learner trains every task it has a recipe for from the command line, and leaves a checkpoint that can be scored."""
+"""Every learner trains every task from the command line, and leaves a checkpoint that can be scored."""
 
 from __future__ import annotations
 

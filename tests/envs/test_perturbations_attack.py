@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import CubeMass, Friction
+from fermo.envs.perturbations.dynamics_attack import DynamicsAttack
 from fermo.envs.perturbations.gradient_attack import GradientAttack
 from fermo.envs.perturbations.schedule import EpisodeDraw, LinearDrift, RandomWalk, RateLimitedAdversary
 from fermo.envs.perturbations.sensing import ObservationBias, ObservationSignNoise
@@ -32,7 +35,7 @@ def bare_env(num_envs: int) -> Any:
     return env
 
 
-def attacked(attack: GradientAttack | ObservationSignNoise, obs: Tensor) -> Tensor:
+def attacked(attack: Perturbation, obs: Tensor) -> Tensor:
     env = bare_env(len(obs))
     attack.attach(env)
     return attack.observation(env, obs)
@@ -81,6 +84,30 @@ def test_action_scale_decides_which_command_is_attacked() -> None:
     flat = GradientAttack(1.0, policy_map=lambda o: policy(o) * o.abs(), action_scale=torch.tensor([1.0, 1e6]))
     seen = attacked(flat, obs)
     torch.testing.assert_close(seen[:, 0].abs(), torch.ones(4))
+
+
+@given(seed=st.integers(0, 2**31), radius=st.floats(0.01, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_the_plan_through_a_linear_plant_is_the_worst_of_all_corners(seed: int, radius: float) -> None:
+    """A quadratic cost of a linear closed loop is convex in the shifts, so its largest value is at a corner."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b, k, x = torch.randn(4, generator=generator, dtype=torch.float64).tolist()
+    horizon, obs = 3, torch.tensor([[x]], dtype=torch.float64)
+
+    def costs(shifts: Any) -> float:
+        state, total = x, 0.0
+        for shift in shifts:
+            state = a * state + b * k * (state + shift)
+            total += state**2
+        return total
+
+    attack = DynamicsAttack(radius, policy_map=lambda o: k * o, step_map=lambda o, u: a * o + b * u,
+                            cost=lambda o: o[:, 0].square(), horizon=horizon)  # fmt: skip
+    corners = list(itertools.product((-radius, radius), repeat=horizon))
+    first = float(attacked(attack, obs) - obs)
+    reached = max(costs((first, *rest)) for _, *rest in corners)
+    assert abs(first) <= radius * (1 + 1e-12)
+    assert reached >= 0.95 * max(map(costs, corners))
 
 
 def env_with(perturbation: Any, num_envs: int = 3) -> VectorEnv:

@@ -12,6 +12,7 @@ from fermo.envs.perturbations.actuation import ActionDelay, ActionNoise, ActionS
 from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import ActuatorForceLimit, CubeMass, Friction, JointDamping, ServoGain
 from fermo.envs.perturbations.gradient_attack import GradientAttack
+from fermo.envs.perturbations.gradient_shift import GradientShift
 from fermo.envs.perturbations.sensing import (
     ObservationBias,
     ObservationDelay,
@@ -36,6 +37,7 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
         ObservationDelay,
         ObservationDropout,
         GradientAttack,
+        GradientShift,
         ActionNoise,
         ActionDelay,
         ActionSaturation,

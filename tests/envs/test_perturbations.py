@@ -66,6 +66,7 @@ CASES = (
     Case("observation_delay", (0.05, 0.1), {}),
     Case("observation_dropout", (0.2, 0.6), {}),
     Case("gradient_attack", (0.01, 0.02), {"policy_map": policy}),
+    Case("gradient_shift", (0.01, 0.02), {"policy_map": policy}),
     Case("action_noise", (0.01, 0.02), {}),
     Case("action_delay", (0.05, 0.1), {}),
     Case("action_saturation", (0.2, 0.4), {}),

@@ -13,6 +13,7 @@ from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import ActuatorForceLimit, CubeMass, Friction, JointDamping, ServoGain
 from fermo.envs.perturbations.dynamics_attack import DynamicsAttack
 from fermo.envs.perturbations.gradient_attack import GradientAttack
+from fermo.envs.perturbations.gradient_shift import GradientShift
 from fermo.envs.perturbations.learned_attack import LearnedAttack
 from fermo.envs.perturbations.sensing import (
     ObservationBias,
@@ -40,6 +41,7 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
         GradientAttack,
         DynamicsAttack,
         LearnedAttack,
+        GradientShift,
         ActionNoise,
         ActionDelay,
         ActionSaturation,

@@ -73,6 +73,7 @@ CASES = (
     Case("gradient_attack", (0.01, 0.02), {"policy_map": policy}),
     Case("dynamics_attack", (0.01, 0.02), {"policy_map": policy, "step_map": nudged, "cost": lambda obs: obs[:, 0]}),
     Case("learned_attack", (0.01, 0.02), {"adversary": lambda obs: torch.cos(9 * obs)}),
+    Case("gradient_shift", (0.01, 0.02), {"policy_map": policy}),
     Case("action_noise", (0.01, 0.02), {}),
     Case("action_delay", (0.05, 0.1), {}),
     Case("action_saturation", (0.2, 0.4), {}),

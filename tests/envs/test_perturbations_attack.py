@@ -18,6 +18,7 @@ from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import CubeMass, Friction
 from fermo.envs.perturbations.dynamics_attack import DynamicsAttack
 from fermo.envs.perturbations.gradient_attack import GradientAttack
+from fermo.envs.perturbations.gradient_shift import GradientShift
 from fermo.envs.perturbations.schedule import EpisodeDraw, LinearDrift, RandomWalk, RateLimitedAdversary
 from fermo.envs.perturbations.sensing import ObservationBias, ObservationSignNoise
 from fermo.envs.perturbations.wrench import Push
@@ -191,3 +192,37 @@ def test_a_schedule_passes_every_hook_on() -> None:
         env.step(HOLD)
         force = env.sim["xfrc_applied"][:, gripper, :2].norm(dim=1)
         assert force.tolist() == pytest.approx([1.0 + 0.04 * step] * 3)
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 8))
+@settings(max_examples=15, deadline=None)
+def test_a_shift_changes_a_linear_map_by_its_norm(seed: int, size: int) -> None:
+    """max |w . delta| over ``||delta / scale|| <= e`` is ``e ||scale * w||``, with the sign of the beat."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, size, generator=generator, dtype=torch.float64)
+    scale = torch.rand(size, generator=generator, dtype=torch.float64) + 0.1
+    obs = torch.randn(4, size, generator=generator, dtype=torch.float64)
+    length, signs = torch.tensor([0.0, 0.1, 1.0, 3.0]), torch.tensor([[1.0], [1.0], [-1.0], [0.5]])
+    shift = GradientShift(length, policy_map=lambda o: o @ weight.T, scale=scale, signs=signs)
+    seen = attacked(shift, obs)
+    expected = signs[:, 0] * length.double() * (scale * weight[0]).norm()
+    torch.testing.assert_close(((seen - obs) @ weight.T)[:, 0], expected)
+    torch.testing.assert_close(((seen - obs) / scale).norm(dim=1), (signs[:, 0] * length.double()).abs())
+    assert torch.equal(seen[0], obs[0])
+
+
+def test_a_shift_turns_round_on_its_beat() -> None:
+    env = bare_env(1)
+    shift = GradientShift(1.0, policy_map=lambda o: 2.0 * o)
+    shift.attach(env)
+    seen = []
+    for step in range(48):
+        env.steps = torch.full((1,), step)
+        seen.append(float(shift.observation(env, torch.zeros(1, 1, dtype=torch.float64))))
+    assert seen == ([1.0] * 12 + [-1.0] * 12) * 2
+
+
+@pytest.mark.parametrize("signs", [torch.tensor(1.0), torch.tensor([2.0]), torch.tensor([]), torch.ones(3, 4)])
+def test_beats_that_do_not_fit_are_refused(signs: Tensor) -> None:
+    with pytest.raises(FermoError, match="signs"):
+        GradientShift(1.0, policy_map=lambda o: o, signs=signs).attach(bare_env(2))

@@ -20,11 +20,13 @@ class Demonstrator:
     """How a task is demonstrated.
 
     Attributes:
+        robot_type: As LeRobot understands it, for example ``"so101"``.
         make: Builds the task (from keyword overrides of its config) and its expert.
         disturbance: What disturbs the recoveries.
         recovery_starts: Config overrides of the task in which recoveries are recorded: wider starts.
     """
 
+    robot_type: str
     make: Callable[..., tuple[Task, Callable[[Tensor], Tensor]]]
     disturbance: Disturbance
     recovery_starts: dict[str, Any]
@@ -38,13 +40,39 @@ def _pick_cube(**overrides: Any) -> tuple[Task, Callable[[Tensor], Tensor]]:
     return task, PickCubeExpert(task)
 
 
+def _cart_pole(**overrides: Any) -> tuple[Task, Callable[[Tensor], Tensor]]:
+    from fermo.envs.tasks.cart_pole import CartPole, CartPoleConfig
+    from fermo.training.demos.cart_pole_expert import CartPoleExpert
+
+    task = CartPole(CartPoleConfig(**overrides))
+    return task, CartPoleExpert(task)
+
+
+def _pendulum(**overrides: Any) -> tuple[Task, Callable[[Tensor], Tensor]]:
+    from fermo.envs.tasks.pendulum import Pendulum, PendulumConfig
+    from fermo.training.demos.pendulum_expert import PendulumExpert
+
+    task = Pendulum(PendulumConfig(**overrides))
+    return task, PendulumExpert(task)
+
+
 DEMONSTRATORS: dict[str, Demonstrator] = {
     "fermo/SO101-PickCube-v0": Demonstrator(
+        robot_type="so101",
         make=_pick_cube,
         # Large enough that clones meet what their own mistakes lead to: half of it cost a fifth of their successes.
         disturbance=Disturbance(std=(0.10, 0.10, 0.10, 0.10, 0.15, 0.20)),
         recovery_starts={"start_spread": 0.2},
-    )
+    ),
+    "fermo/CartPole-v0": Demonstrator(
+        robot_type="cart_pole",
+        make=_cart_pole,
+        disturbance=Disturbance(std=(2.0,)),
+        recovery_starts={"start": (0.4, 0.15, 0.4, 0.4)},
+    ),
+    "fermo/Pendulum-v0": Demonstrator(
+        robot_type="pendulum", make=_pendulum, disturbance=Disturbance(std=(1.0,)), recovery_starts={}
+    ),
 }
 
 
@@ -64,7 +92,7 @@ def record_dataset(name: str, folder: Path, *, episodes: int, recoveries: int, s
     kinds = (("demonstrations", episodes, {}, None), ("recoveries", recoveries, how.recovery_starts, how.disturbance))
     counts: dict[str, int] = {}
     spec = how.make(**overrides)[0].spec
-    with DatasetWriter(folder, spec=spec, robot_type="so101", tasks=(instruction,)) as writer:
+    with DatasetWriter(folder, spec=spec, robot_type=how.robot_type, tasks=(instruction,)) as writer:
         for offset, (title, count, starts, disturbance) in enumerate(kinds):
             if not count:
                 continue

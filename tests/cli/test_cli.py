@@ -48,6 +48,7 @@ MISTAKES = {
     "train Hopper ppo --perturb cube_mass=0.05": "cube",
     "train Hopper sb3_ppo --training.gae-lambda 2": "gae_lambda must lie between 0 and 1",
     "record Hopper": "choose from CartPole-v0, Pendulum-v0, SO101-PickCube-v0",
+    "record Hopper --expert no-such-folder": "there is no checkpoint folder",
     "record SO101-PickCube --episodes -1": "must not be negative",
     "reproduce no-such-thing": "unknown reproduction",
     "reproduce --budget huge": "--budget",

@@ -26,9 +26,11 @@ class Policy(nn.Module, ABC):
         spec: The plant the policy was made for.
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
+        uncertified: Why `certificate` proves nothing, where it gives None; told by the model card and `fermo certify`.
     """
 
     family: ClassVar[str]
+    uncertified: ClassVar[str] = "its family states no proof of its slope"
     horizon: int = 1
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
@@ -74,7 +76,7 @@ class Policy(nn.Module, ABC):
         return self
 
     def certificate(self) -> dict[str, Any] | None:
-        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing can be proved."""
+        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing is (`uncertified`)."""
         return None
 
     def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,

@@ -76,7 +76,7 @@ class Policy(nn.Module, ABC):
         return self
 
     def certificate(self) -> dict[str, Any] | None:
-        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing is (`uncertified`)."""
+        """What is proved of the policy's slope, ready for ``certificate.json``; None: see `uncertified`."""
         return None
 
     def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,

@@ -145,10 +145,11 @@ class FeedforwardMap:
         widths = [sum(signal.size for signal in self.spec.observations), *(len(weight) for weight in self.weights)]
         shapes = [(weight.shape, bias.shape) for weight, bias in zip(self.weights, self.biases, strict=True)]
         chained = [((after, before), (after,)) for before, after in pairwise(widths)]
-        ends = (self.observation_std.shape, self.action_std.shape)
         outputs = sum(signal.size for signal in self.spec.commands)
-        if not shapes or shapes != chained or ends != ((widths[0],), (outputs,)) or widths[-1] != outputs:
-            return f"the network's shapes {[shape for shape, _ in shapes]} do not lead from {widths[0]} to {outputs}"
+        ends = (self.observation_std.shape, self.action_std.shape, self.base.shape, widths[-1])
+        if len(shapes) < 2 or shapes != chained or ends != ((widths[0],), (outputs,), (outputs, widths[0]), outputs):
+            found = [shape for shape, _ in shapes]
+            return f"shapes {found} do not lead from {widths[0]} over hidden layers to {outputs}"
         if self.activation == "groupsort" and any(width % 2 for width in widths[1:-1]):
             return f"groupsort sorts pairs: hidden widths must be even, got {widths[1:-1]}"
         stored = (*self.weights, *self.biases, self.observation_std, self.action_std)
@@ -379,19 +380,18 @@ def check(folder: str | Path) -> dict[str, Any]:
             follow from them.
     """
     folder = Path(folder)
-    path, weights, deployed = folder / "certificate.json", folder / "model.safetensors", read_map(folder)
+    path, deployed = folder / "certificate.json", read_map(folder)
     try:
         stated, settings = _read_json(path), _read_json(folder / "config.json")["config"]
-        if hashlib.sha256(weights.read_bytes()).hexdigest() != stated["weights_sha256"]:
-            raise CertificateError(f"{weights} is not the file that {path} speaks of: export the checkpoint again")
+        if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != stated["weights_sha256"]:
+            raise CertificateError("these are not the weights it speaks of")
         for name, fresh in _statements(stated, deployed, settings.get("gamma")):
             if not agrees(fresh, stated[name]):
-                raise CertificateError(f"{path} states a {name!r} that its weights do not have: "
-                                       "do not trust it, export the checkpoint again")  # fmt: skip
+                raise CertificateError(f"it states a {name!r} that its weights do not have")
         if stated["steepest_slope_found"] > stated["lipschitz"]:
-            raise CertificateError(f"{path} refutes its own bound by its steepest_pair")
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CertificateError(f"{path} is no certificate that can be checked: {_told(error)}") from error
+            raise CertificateError("its steepest_pair refutes its bound")
+    except (CertificateError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CertificateError(f"do not trust {path}, export the checkpoint again: {_told(error)}") from error
     return stated
 
 

@@ -39,6 +39,33 @@ def test_search_on_the_deployed_policy_never_exceeds_the_certificate(tmp_path, f
         assert certificate["lipschitz"] <= deployed.config.gamma * (1 + 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "activation", "base"), VARIANTS)
+def test_a_million_random_pairs_and_ten_thousand_ascended_ones_stay_below_the_certificate(
+    tmp_path, family, activation, base
+):
+    """In SI units, clamp included, in the float32 that a robot runs."""
+    policy = fitted_policy(family, activation=activation, action_base=base)
+    train_bc(policy, *demonstrations(), config=BcConfig(steps=200, batch_size=128, lr=1e-2, warmup_steps=1))
+    folder = save_checkpoint(policy, tmp_path / "checkpoint")
+    deployed: Any = load_checkpoint(folder)
+    lipschitz = verify_certificate(folder)["lipschitz"]
+    scale_in, scale_out = deployed.observation_normalizer.std, deployed.action_normalizer.std
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(100):
+        first = demonstrations(10_000, seed=int(torch.randint(2**31, (), generator=generator)))[0]
+        reach = 10 ** (4 * torch.rand(len(first), 1, generator=generator) - 3)
+        change = reach * scale_in * torch.randn(first.shape, generator=generator)
+        run = torch.linalg.vector_norm(((first + change) - first) / scale_in, dim=1)
+        actions = deployed.select_action(first + change), deployed.select_action(first)
+        rise = torch.linalg.vector_norm((actions[0] - actions[1]) / scale_out, dim=1)
+        rounding = 4e-6 * torch.linalg.vector_norm(torch.cat(actions, dim=1) / torch.cat((scale_out, scale_out)), dim=1)
+        assert (rise <= lipschitz * (1 + 1e-6) * run + rounding).all()
+    points = 2 * torch.randn(10_000, 17, generator=generator)
+    found = steepest_slope(deployed.normalized_map, points, steps=40, generator=generator)
+    assert found <= lipschitz * (1 + 1e-6) + 1e-4  # float32 over the least distance between a pair
+
+
 @pytest.mark.parametrize("base", [None, "joint_position"])
 def test_each_sensitivity_row_bounds_the_action_in_si_units(tmp_path, base):
     policy = fitted_policy("lipschitz_bc", action_base=base, input_weights={"cube_position": 0.3})

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -67,7 +68,7 @@ def semidefinite_bound(weights: list[np.ndarray], base: np.ndarray) -> float:
     """LipSDP-neuron in its block form of the literature, by a conic solver."""
     sizes = [weights[0].shape[1], *(len(weight) for weight in weights[:-1])]
     square, multipliers = cp.Variable(), [cp.Variable(size, nonneg=True) for size in sizes[1:]]
-    blocks = [[cp.Constant(np.zeros((a, b))) for b in sizes] for a in sizes]
+    blocks: list[list[Any]] = [[cp.Constant(np.zeros((a, b))) for b in sizes] for a in sizes]
     for layer, (weight, multiplier) in enumerate(zip(weights, multipliers, strict=False), start=1):
         blocks[layer - 1][layer] = -weight.T @ cp.diag(multiplier)
         blocks[layer][layer - 1] = blocks[layer - 1][layer].T
@@ -75,9 +76,14 @@ def semidefinite_bound(weights: list[np.ndarray], base: np.ndarray) -> float:
     blocks[0][0] = square * np.eye(sizes[0])
     output = np.hstack([base, *(np.zeros((len(base), size)) for size in sizes[1:-1]), weights[-1]])
     matrix = cp.bmat(blocks) - output.T @ output
-    problem = cp.Problem(cp.Minimize(square), [(matrix + matrix.T) / 2 >> 0])
-    problem.solve(solver=cp.CLARABEL)
-    return math.sqrt(problem.value)
+    return math.sqrt(minimum(square, [(matrix + matrix.T) / 2 >> 0]))
+
+
+def minimum(objective: Any, constraints: list[Any]) -> float:
+    problem = cp.Problem(cp.Minimize(objective), constraints)
+    value: Any = problem.solve(solver=cp.CLARABEL)
+    assert problem.status == cp.OPTIMAL
+    return float(value)
 
 
 @pytest.mark.parametrize(("sizes", "scale"), [((4, 10, 2), 0.0), ((5, 12, 10, 3), 0.7), ((3, 8, 8, 8, 1), 0.3)])
@@ -101,9 +107,8 @@ def test_newton_agrees_with_a_conic_solver_on_groupsort_and_on_boxes():
             ([inputs == cp.sum(inputs) / 4], 2 * tightest_proof(weights, base, activation, TIGHT).bound),
             ([], box_bound(weights, base, activation)),
         ):
-            problem = cp.Problem(cp.Minimize(cp.sum(inputs)), [matrix >> 0, *constraints])
-            problem.solve(solver=cp.CLARABEL)
-            assert ours == pytest.approx(math.sqrt(problem.value), rel=1e-4)
+            exact = math.sqrt(minimum(cp.sum(inputs), [matrix >> 0, *constraints]))
+            assert ours == pytest.approx(exact, rel=1e-4)
 
 
 @settings(max_examples=40, deadline=None)

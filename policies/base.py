@@ -26,11 +26,9 @@ class Policy(nn.Module, ABC):
         spec: The plant the policy was made for.
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
-        uncertified: Why `certificate` proves nothing, where it gives None; told by the model card and `fermo certify`.
     """
 
     family: ClassVar[str]
-    uncertified: ClassVar[str] = "its family states no proof of its slope"
     horizon: int = 1
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
@@ -76,8 +74,12 @@ class Policy(nn.Module, ABC):
         return self
 
     def certificate(self) -> dict[str, Any] | None:
-        """What is proved of the policy's slope, ready for ``certificate.json``; None: see `uncertified`."""
+        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing is."""
         return None
+
+    def why_uncertified(self) -> str | None:
+        """Why `certificate` gives None, for the model card and ``fermo certify``; None when it gives one."""
+        return "its family states no proof of its slope"
 
     def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,
                 deterministic: bool = True) -> tuple[np.ndarray, Any]:  # fmt: skip

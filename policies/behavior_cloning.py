@@ -86,12 +86,18 @@ class BehaviorCloningPolicy(Policy):
             loss = distance(predicted, target)
         return loss, {"loss": loss.detach()}
 
-    def certificate(self) -> dict[str, Any]:
+    def why_uncertified(self) -> str | None:
+        """None: a perceptron between affine normalisers can be certified."""
+        return None
+
+    def certificate(self) -> dict[str, Any] | None:
         """What is proved of the deployed weights (`fermo.policies.certificates`), with the steepest slope found.
 
         Raises:
             FermoError: The weights are not finite, or a search found a slope above the bound, so one of them is wrong.
         """
+        if self.why_uncertified() is not None:
+            return None
         folded = copy.deepcopy(self).cpu().fold().requires_grad_(False)
         tensors = {name: tensor.numpy() for name, tensor in folded.state_dict().items()}
         deployed = FeedforwardMap.from_tensors(

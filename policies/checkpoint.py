@@ -87,7 +87,7 @@ def _write_files(policy: Policy, folder: Path, extra: dict[str, Any] | None) -> 
     }  # fmt: skip
     certificate = policy.certificate()
     if certificate is None:
-        header["uncertified"] = policy.uncertified
+        header["uncertified"] = policy.why_uncertified()
     _write_json(folder / "config.json", header)
     if certificate is not None:
         made = {"weights_sha256": digests["model.safetensors"], "fermo_version": fermo.__version__, "date": written}

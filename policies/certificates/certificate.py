@@ -23,12 +23,14 @@ from fermo.policies.certificates.check_certificate import (
     FeedforwardMap,
     check,
     linear_forms,
+    product_bound,
     proved_bound,
 )
 from fermo.policies.certificates.lipsdp import DEFAULT_SEARCH, SearchConfig, SearchFailed, search
 
 LIPSDP = "LipSDP-neuron"
-ROW_SEARCH = SearchConfig(tolerance=1e-2)  # of a row in the table of sensitivities; costs 1e-4 in tightness
+LARGEST = 1e60  # bound whose powers float64 can hold
+ROW_SEARCH = SearchConfig(tolerance=1e-2)  # for a row of the table; the bound is some 1e-4 above its least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,12 @@ def certify(deployed: FeedforwardMap, *, gamma_requested: float | None) -> dict[
     ``sensitivity`` bounds, in SI units and l2, how far one command moves per unit of change of one observation signal.
 
     Raises:
-        FermoError: A weight is NaN or infinite, shapes do not fit, or the activation has no proof.
+        FermoError: A weight is NaN, infinite or absurdly large, shapes do not fit, or the activation has no proof.
     """
     if problem := deployed.problem():
         raise FermoError(f"this policy cannot be certified: {problem}")
+    if not product_bound(*deployed.normalized()) < LARGEST:
+        raise FermoError("this policy cannot be certified: its weights are too large for a bound in float64")
     proof = tightest_proof(*deployed.normalized(), deployed.activation)
     return {
         **TERMS,

@@ -99,7 +99,8 @@ class FeedforwardMap:
         weights: ``W_1 .. W_k``, shapes ``(out, in)``.
         biases: ``b_1 .. b_k``.
         activation: Name of the activation between them.
-        squash: Whether the network's output passes through tanh before B z is added.
+        squash: Whether the network's output passes through tanh.
+        clip: Whether the normalised observation is clipped; both are 1-Lipschitz and provable where B is zero.
         observation_std: Diagonal of S_o, in SI units, shape ``(observation_size,)``.
         action_std: Diagonal of S_a, in SI units, shape ``(command_size,)``.
         base: Selection P of the action base, shape ``(command_size, observation_size)``, zero when there is none;
@@ -111,6 +112,7 @@ class FeedforwardMap:
     biases: tuple[Array, ...]
     activation: str
     squash: bool = False
+    clip: bool = False
     observation_std: Array
     action_std: Array
     base: Array
@@ -118,7 +120,7 @@ class FeedforwardMap:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], spec: Any, activation: str, action_base: str | None,
-                     squash: bool = False) -> FeedforwardMap:  # fmt: skip
+                     squash: bool = False, clip: bool = False) -> FeedforwardMap:  # fmt: skip
         """Read the map from the folded state of a policy; KeyError when a tensor or signal is missing."""
         exact = {name: np.asarray(tensor, dtype=np.float64) for name, tensor in tensors.items()}
         names = [name for name in exact if name.startswith("network.") and name.endswith(".weight")]
@@ -132,6 +134,7 @@ class FeedforwardMap:
             biases=tuple(exact[name.removesuffix("weight") + "bias"] for name in names),
             activation=activation,
             squash=squash,
+            clip=clip,
             observation_std=observation_std,
             action_std=action_std,
             base=base,
@@ -157,6 +160,8 @@ class FeedforwardMap:
             return "a weight or a normalisation is NaN or infinite"
         if min(self.observation_std.min(), self.action_std.min()) <= 0:
             return "a standard deviation is not positive"
+        if self.base.any() and (self.squash or self.clip):
+            return "its action base passes around a squash or a clip"
         return None
 
     def __call__(self, normalized: Array) -> Array:
@@ -362,7 +367,7 @@ def read_map(folder: str | Path) -> FeedforwardMap:
         settings, plant = _read_json(folder / "config.json")["config"], _read_json(folder / "signals.json")["plant"]
         deployed = FeedforwardMap.from_tensors(
             read_safetensors(folder / "model.safetensors"), Plant.from_json(plant), settings["activation"],
-            settings["action_base"], settings.get("squash") == "tanh",
+            settings["action_base"], settings.get("squash") == "tanh", settings.get("observation_clip") is not None,
         )  # fmt: skip
         problem = deployed.problem()
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -28,6 +28,7 @@ from fermo.policies.certificates.check_certificate import Array, Forms, quadrati
 INTERIOR = 1.5  # a feasible start times this lies well inside
 FIRST_SHARPNESS = 4.0  # the first t, times neurons per r: the start is seldom more than a few times the optimum
 NEAR, FAR = 0.5, 10.0  # Newton decrement at which a point counts as centred, and to which the next t raises it
+LEAST = 1e-60  # bounds below it, or above its inverse, have powers that float64 cannot hold
 SUFFICIENT = 0.1  # of the decrease that the slope promises (Armijo)
 
 
@@ -77,7 +78,7 @@ class SearchResult:
 
 def search(forms: Forms, starts: Sequence[tuple[float, Array]], *, shared: bool = True,
            config: SearchConfig = DEFAULT_SEARCH) -> SearchResult:  # fmt: skip
-    """Minimise sum r by a path-following Newton method.
+    """Minimise sum r (r itself where it is shared) by a path-following Newton method.
 
     Args:
         forms: Of the network.
@@ -107,14 +108,17 @@ def search(forms: Forms, starts: Sequence[tuple[float, Array]], *, shared: bool 
 
 def _first_feasible(barrier: _Barrier, starts: Sequence[tuple[float, Array]]) -> tuple[Array, Array]:
     for bound, multipliers in starts:
+        if not LEAST < bound < 1 / LEAST:
+            continue
         point = barrier.point(INTERIOR * bound**2, INTERIOR * multipliers)
         factor = barrier.factor(point)
         if factor is not None:
             return point, factor
-    raise SearchFailed("no start is strictly feasible in float64")
+    raise SearchFailed("no start is strictly feasible in float64")  # a constant network's, for one
 
 
-def _descend(barrier: _Barrier, point: Array, factor: Array, sharpness: float, model: _NewtonModel):
+def _descend(barrier: _Barrier, point: Array, factor: Array, sharpness: float,
+             model: _NewtonModel) -> tuple[Array, Array]:  # fmt: skip
     """The point a backtracking line search finds along Newton's step, with its factor."""
     step, slope = model.step(sharpness), model.decrement(sharpness) ** 2
     value, length = barrier.value(point, factor, sharpness), 1.0
@@ -147,8 +151,7 @@ class _NewtonModel:
 
         At the centre of t the duality gap is ``size / t``.
         """
-        if sharpness == 0.0:
-            return FIRST_SHARPNESS * size / objective
+        sharpness = sharpness or FIRST_SHARPNESS * size / objective
         enough = size / (tolerance * objective)
         if self.decrement(sharpness) >= NEAR or sharpness >= enough:
             return sharpness

@@ -209,10 +209,12 @@ def test_a_map_that_cannot_be_certified_is_refused_in_one_line(change, says):
 
 def test_weights_that_are_not_finite_give_no_certificate():
     policy = fitted_policy("mlp_bc", activation="relu")
-    with torch.no_grad():
-        policy.network[2].weight[0, 0] = torch.inf
-    with pytest.raises(FermoError, match="NaN or infinite"):
-        policy.certificate()
+    for value, says in ((torch.inf, "NaN or infinite"), (torch.nan, "NaN or infinite"), (3e38, "too large")):
+        with torch.no_grad():
+            policy.network[2].weight[0, 0] = value
+            policy.network[4].weight[0, 0] = 3e38
+        with pytest.raises(FermoError, match=says):
+            policy.certificate()
 
 
 def test_a_certificate_names_its_conditions_honestly():

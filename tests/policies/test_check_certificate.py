@@ -203,13 +203,16 @@ def test_certify_tells_mistakes_in_one_line(folder, arguments, says, capsys: pyt
     assert end.value.code == 2 and says in told and told.count("\n") == 1
 
 
-def test_a_policy_without_a_proof_says_why(tmp_path, monkeypatch, capsys: pytest.CaptureFixture[str]):
-    policy = fitted_policy("mlp_bc")
-    monkeypatch.setattr(type(policy), "certificate", lambda self: None)
-    monkeypatch.setattr(type(policy), "uncertified", "it remembers past observations")
+@pytest.mark.parametrize("bend", [{"squash": "tanh"}, {"observation_clip": 5.0}])
+def test_a_policy_without_a_proof_says_why(tmp_path, bend, capsys: pytest.CaptureFixture[str]):
+    policy = fitted_policy("actor_mlp", action_base="joint_position", **bend)
     folder = save_checkpoint(policy, tmp_path / "checkpoint")
-    assert "No certificate: it remembers past observations." in (folder / "README.md").read_text()
+    assert not (folder / "certificate.json").exists()
+    assert "No certificate: its action base passes around the squash" in (folder / "README.md").read_text()
     with pytest.raises(SystemExit) as end:
         main(["certify", str(folder)])
     assert end.value.code == 2 and "has no certificate" in (told := capsys.readouterr().err)
-    assert "it remembers past observations" in told and told.count("\n") == 1
+    assert "its action base passes around" in told and told.count("\n") == 1
+    shutil.copy(save_checkpoint(fitted_policy("mlp_bc"), tmp_path / "other") / "certificate.json", folder)
+    with pytest.raises(FermoError, match="action base passes around"):
+        verify_certificate(folder)

@@ -223,6 +223,17 @@ def test_a_newton_system_that_breaks_leaves_a_valid_iterate(monkeypatch):
     assert proof.bound <= product(random_weights(6), "tanh")[0] * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("scale", [1e-38, 1e-12, 1e12])
+def test_weights_of_any_size_have_a_bound_that_grows_with_them(activation, scale):
+    weights, base = random_weights(12), np.zeros((3, 5))
+    bound = tightest_proof([scale * weight for weight in weights], base, activation).bound
+    product_alone = proved_bound(weights, base, activation, None) * scale**3
+    assert 0 < bound <= product_alone * (1 + 1e-9)
+    if scale > 1e-20:
+        assert bound == pytest.approx(tightest_proof(weights, base, activation).bound * scale**3, rel=1e-3)
+
+
 def test_a_constant_network_is_certified_too():
     weights = [np.zeros((4, 3)), np.zeros((4, 4)), np.ones((2, 4))]
     for activation in ACTIVATIONS:

@@ -315,7 +315,7 @@ def proved_scale(weights: Sequence[Array], base: Array, activation: str, multipl
         return rounding(matrix + scale * inputs, magnitudes + scale * inputs)
 
     scale = grown * max(least_scale(matrix, pattern), 0.0)
-    scale = grown * least_scale(matrix - spared(scale), pattern)
+    scale = grown * max(least_scale(matrix - spared(scale), pattern), 0.0)
     try:
         np.linalg.cholesky(matrix + scale * inputs - spared(scale))
     except np.linalg.LinAlgError:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fermo.cli.reproductions import LIPSCHITZ_BOUNDS
+from fermo.cli.reproductions.lipschitz_bounds import LIPSCHITZ_BOUNDS
 from fermo.errors import FermoError
 from fermo.training import certify_bench
 from fermo.training.certify_bench import FOUND, compare, random_network, trained_network

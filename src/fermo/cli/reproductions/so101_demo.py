@@ -1,4 +1,4 @@
-"""``so101-demo``: the whole job on SO-101 PickCube, in simulation and on the twin."""
+"""``so101-demo``: Lipschitz behaviour cloning against the same network unconstrained, in simulation and on the twin."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from fermo.errors import FermoError
 from fermo.policies import registry
 from fermo.policies.base import Policy
-from fermo.policies.certificate import verify_certificate
+from fermo.policies.certificates.certificate import verify_certificate
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.export_onnx import export_onnx
 from fermo.training.loops.bc import BcConfig, train_bc

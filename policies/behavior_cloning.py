@@ -94,7 +94,7 @@ class BehaviorCloningPolicy(Policy):
         """What is proved of the deployed weights (`fermo.policies.certificates`), with the steepest slope found.
 
         Raises:
-            FermoError: The weights are not finite, or a search found a slope above the bound, so one of the two is wrong.
+            FermoError: The weights are not finite, or a search found a slope above the bound: one of them is wrong.
         """
         if self.why_uncertified() is not None:
             return None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fermo.policies.behavior_cloning_config import BehaviorCloningConfig
-from fermo.policies.certificate import FeedforwardMap, certify
+from fermo.policies.certificates.certificate import FeedforwardMap, certify
 from fermo.policies.network import mlp
 from fermo.policies.one_step import OneStepPolicy
 from fermo.signal import PlantSpec
@@ -34,16 +34,25 @@ class BehaviorCloningPolicy(OneStepPolicy):
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.config.seed)
 
-    def certificate(self) -> dict[str, Any]:
-        """What is proved of the deployed weights (see `fermo.policies.certificate`), with the steepest slope found.
+    def why_uncertified(self) -> str | None:
+        """None: a perceptron between affine normalisers can be certified."""
+        return None
+
+    def certificate(self) -> dict[str, Any] | None:
+        """What is proved of the deployed weights (`fermo.policies.certificates`), with the steepest slope found.
 
         Raises:
-            FermoError: A search found a slope above the bound, so one of the two is wrong.
+            FermoError: The weights are not finite, or a search found a slope above the bound: one of them is wrong.
         """
+        if self.why_uncertified() is not None:
+            return None
         folded = copy.deepcopy(self).cpu().fold().requires_grad_(False)
         tensors = {name: tensor.numpy() for name, tensor in folded.state_dict().items()}
-        proved = certify(
-            FeedforwardMap.from_tensors(tensors, self.spec, self.config.activation, self.config.action_base),
-            gamma_requested=getattr(self.config, "gamma", None),
-        )
-        return folded.searched(proved)
+        deployed = FeedforwardMap.from_tensors(
+            tensors, self.spec, self.config.activation, self.config.action_base,
+            squash=isinstance(folded.network[-1], nn.Tanh),
+        )  # fmt: skip
+        proved = certify(deployed, gamma_requested=getattr(self.config, "gamma", None))
+        first, second = folded.steepest_pair(proved["lipschitz"])
+        found = {"steepest_slope_found": deployed.slope(first, second)}
+        return proved | found | {"steepest_pair": [first.tolist(), second.tolist()]}

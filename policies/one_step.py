@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
-from fermo.policies.falsifier import steepest_slope
+from fermo.policies.certificates.falsifier import steepest_pair
 from fermo.policies.normalizer import Normalizer
 from fermo.policies.one_step_config import OneStepConfig
 from fermo.signal import PlantSpec
@@ -88,18 +88,18 @@ class OneStepPolicy(Policy):
         action = actions.reshape(-1, self.spec.command_size)
         return action if self.base_slice is None else action - observations[:, self.base_slice]
 
-    def searched(self, proved: dict[str, Any], starts: int = 64) -> dict[str, Any]:
-        """A certificate with the steepest slope beside its bound that a search from so many starts found.
+    def steepest_pair(self, bound: float, starts: int = 64) -> tuple[np.ndarray, np.ndarray]:
+        """The two normalised observations between which a search from so many starts found the steepest slope.
 
         Raises:
             FermoError: The slope is above the bound, so one of the two is wrong.
         """
         generator = torch.Generator().manual_seed(0)
         points = torch.randn(starts, self.spec.observation_size, generator=generator)
-        found, bound = steepest_slope(self.normalized_map, points, generator=generator), proved["lipschitz"]
-        if found > bound * (1 + ROUNDING):
-            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
-        return proved | {"steepest_slope_found": found}
+        pair = steepest_pair(self.normalized_map, points, generator=generator)
+        if pair.slope > bound * (1 + ROUNDING):
+            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {pair.slope:.6g}: report this as a bug")
+        return pair.first.double().numpy(), pair.second.double().numpy()
 
 
 def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:

@@ -17,5 +17,5 @@ def verify_checkpoint(folder: str | Path) -> dict[str, Any]:
     if read_header(folder)["family"] == "lipschitz_extension":
         from fermo.policies.lipschitz_extension.certificate import verify_certificate
     else:
-        from fermo.policies.certificate import verify_certificate
+        from fermo.policies.certificates.certificate import verify_certificate
     return verify_certificate(folder)

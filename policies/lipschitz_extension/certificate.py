@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fermo.errors import FermoError
-from fermo.policies.certificate import INFLATION, _agrees, _read_json, spectral_norm
+from fermo.policies.certificates.bounds import spectral_norm
+from fermo.policies.certificates.check_certificate import INFLATION, TERMS, agrees, read_safetensors
 from fermo.policies.checkpoint_header import read_header, read_spec
 from fermo.policies.lipschitz_extension.config import LipschitzExtensionConfig
 from fermo.policies.lipschitz_extension.pairs import Array, Pairs
@@ -23,7 +25,7 @@ CONDITIONS = (
 
 
 def certify_extension(tensors: dict[str, Array], spec: PlantSpec, config: LipschitzExtensionConfig) -> dict[str, Any]:
-    """The certificate as plain JSON, in the form of `fermo.policies.certificate.certify`.
+    """The certificate as plain JSON, in the form of `fermo.policies.certificates.certificate.certify`.
 
     ``lipschitz`` is alpha and what the action base adds. ``steepest_demonstrations`` is the largest slope between two
     stored demonstrations, over all pairs: no more than alpha where the policy passes through what it stores.
@@ -35,17 +37,13 @@ def certify_extension(tensors: dict[str, Array], spec: PlantSpec, config: Lipsch
     steepest = Pairs(points).steepest(values) if len(points) > 1 else 0.0
     method = "McShane-Whitney extension" if spec.command_size == 1 else "Kirszbraun extension"
     return {
-        "claim": "||action(a) - action(b)|| <= lipschitz * ||a - b|| in normalised units",
+        **TERMS,
+        "conditions": list(CONDITIONS),
         "lipschitz": (config.alpha + spectral_norm(normalised_base)) * (1 + INFLATION),
         "gamma_requested": config.alpha,
         "by_construction": True,
         "method": method,
         "steepest_demonstrations": steepest,
-        "norm": "l2 to l2",
-        "arithmetic": "float64",
-        "inflation": INFLATION,
-        "domain": "global",
-        "conditions": list(CONDITIONS),
         "observation_std": std_in.tolist(),
         "action_std": std_out.tolist(),
         "sensitivity": [
@@ -64,19 +62,16 @@ def verify_certificate(folder: str | Path) -> dict[str, Any]:
     Raises:
         FermoError: A file is missing, damaged or changed, or the certificate states what the data do not have.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     header, spec, path = read_header(folder), read_spec(folder), folder / "certificate.json"
-    stated = _read_json(path)
     try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
         config = LipschitzExtensionConfig(**header["config"])
-        fresh = certify_extension(load_file(folder / "model.safetensors"), spec, config)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        fresh = certify_extension(read_safetensors(folder / "model.safetensors"), spec, config)
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise FermoError(f"{folder} holds no checkpoint that can be certified again: {error}") from error
     for name, value in fresh.items():
-        if not _agrees(value, stated.get(name)):
+        if not agrees(value, stated.get(name)):
             raise FermoError(f"{path} states a {name!r} that its data do not have: do not trust it, export again")
     return stated
 

@@ -39,6 +39,11 @@ def test_shapes_and_dtype(policy: Policy, worlds: int):
     assert chunk.dtype == torch.float32 and chunk.device == obs.device
 
 
+def test_observations_of_double_precision_are_accepted(policy: Policy):
+    obs = demonstrations(7)[0]
+    torch.testing.assert_close(policy.select_action(obs.double()), policy.select_action(obs), check_dtype=False)
+
+
 def test_first_action_of_the_chunk_is_the_selected_one_after_reset(policy: Policy):
     obs = demonstrations(7)[0]
     policy.reset()

@@ -1,0 +1,144 @@
+r"""The safety filter of an arm whose commands are joint goals: between a policy and the safety limiter.
+
+The command of a period is the step of the goal, :math:`d = g^+ - g = dt\, u`, and the rows ask for
+
+* goals inside the joint limits;
+* goals with the tool in every half-space: :math:`h(g + d) \ge (1 - \gamma) h(g)`;
+* the same of the measured pose, which sags and is pushed, with the margin of its errors:
+  :math:`h(\hat q + d) \ge (1 - \gamma) h(\hat q) + \varepsilon_\zeta`.
+
+The rows of the goals keep a fast arm, whose measured pose lags behind, from being led through a plane; those of the
+measured pose feed back where it really is. Standing still meets all rows while both poses are inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fermo.controllers.arm_filter_config import ArmFilterConfig
+from fermo.controllers.barriers import JointHalfSpaces, PointHalfSpaces
+from fermo.controllers.kinematics import SerialChain
+from fermo.controllers.projection import PASSED, Projection
+from fermo.controllers.safety_filter import SafetyFilter, stand_still
+from fermo.errors import FermoError
+
+_GOAL, _MEASURED = "joint_goal", "joint_position"
+
+
+class ArmFilter:
+    """The goals nearest to the wanted ones that keep limits and half-spaces; where none can be trusted, the last goal.
+
+    A world that has no goal yet starts from its measured pose.
+
+    Args:
+        config: Half-spaces, gamma, errors.
+        chain: From the base to the tool; its joints are among `names`.
+        names: The joints, in the order of the goals.
+        low: Smallest goals, one a joint [rad].
+        high: Largest goals, one a joint [rad].
+        rate_hz: How often `filter` is called [Hz].
+
+    Attributes:
+        labels: Of the R rows.
+    """
+
+    def __init__(
+        self, config: ArmFilterConfig, chain: SerialChain, *, names: Sequence[str], low: Sequence[float],
+        high: Sequence[float], rate_hz: float,
+    ) -> None:  # fmt: skip
+        self._period = 1.0 / rate_hz
+        self._low, self._high = (torch.tensor(side, dtype=torch.float64) for side in (low, high))
+        limits = JointHalfSpaces.limits(
+            self._low, self._high, names, period=self._period, gamma=1.0, position=_GOAL, slack_weight=math.inf
+        )
+        columns = [list(names).index(name) for name in chain.joint_names]
+        planes = torch.tensor(config.half_spaces, dtype=torch.float64)
+        half_spaces = [
+            PointHalfSpaces(
+                chain, planes[:, :3], planes[:, 3], [f"{_name(plane)} ({pose})" for plane in config.half_spaces],
+                period=self._period, size=len(names), columns=columns, gamma=config.gamma, error=error,
+                position=position,
+            )
+            for pose, position, error in (("goal", _GOAL, 0.0), ("measured", _MEASURED, config.error))
+        ]  # fmt: skip
+        speed = torch.full_like(self._low, config.max_velocity)
+        self._filter = SafetyFilter([limits, *half_spaces], -speed, speed, stand_still, repeats=0)
+        self.labels = self._filter.labels
+        self._goal: Tensor | None = None  # NaN where there is none yet
+
+    @property
+    def counts(self) -> Counter[str]:
+        """See `SafetyFilter`."""
+        return self._filter.counts
+
+    def command(self, target: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Controller form of `filter`; the state holds ``"joint_position"``."""
+        return self.filter(target, state[_MEASURED])[0]
+
+    def filter(self, target: Tensor, measured: Tensor) -> tuple[Tensor, Projection]:
+        """The nearest safe goals, and how they were found; the projection speaks of goal velocities [rad/s].
+
+        Args:
+            target: Goals that are wanted [rad], shape ``(N, n)``.
+            measured: Joint positions [rad], shape ``(N, n)``.
+        """
+        measured = measured.detach().double()
+        goal = measured if self._goal is None else torch.where(self._goal.isnan(), measured, self._goal)
+        velocity = (target.detach().double() - goal) / self._period
+        safe, found = self._filter.filter(velocity, {_GOAL: goal, _MEASURED: measured})
+        stepped = (goal + self._period * safe).clamp(self._low, self._high)
+        passed = torch.from_numpy(found.outcome == PASSED)[:, None]
+        self._goal = torch.where(passed, target.detach().double(), stepped)
+        return self._goal.to(target.dtype), found
+
+    def reset(self, mask: Tensor | None = None, pose: Tensor | None = None) -> None:
+        """Begin anew in the worlds of `mask`, shape ``(N,)`` bool; in all worlds when None.
+
+        Args:
+            mask: Which worlds.
+            pose: Their present goals [rad], ``(N, n)``; the next measured pose when None.
+        """
+        self._filter.reset(mask)
+        start = None if pose is None else pose.detach().double()
+        if mask is None or self._goal is None:
+            self._goal = start
+        else:
+            self._goal = torch.where(mask[:, None], math.nan if start is None else start, self._goal)
+
+
+def action_error(sensitivity: Iterable[Mapping[str, Any]], errors: Mapping[str, float]) -> float:
+    r"""How far an action can be moved by errors of the observations, :math:`\|\pi(\hat y) - \pi(y)\| \le \Delta_\pi`.
+
+    .. math:: \Delta_\pi^2 = \sum_c \Big( \sum_s G_{cs} \zeta_s \Big)^2
+
+    with one gain :math:`G_{cs}` for each command c and observation signal s. Where the filter's clearance is at least
+    this, rows and margin hold for the action that the policy would have chosen on the true observation too: neither the
+    sensor's error nor the filter made a difference.
+
+    Args:
+        sensitivity: The certificate's rows: ``"command"``, ``"observation"`` and ``"gain"``, l2 to l2 in SI units.
+        errors: zeta, the largest l2 error of each observation signal in its unit; a signal left out has none.
+
+    Raises:
+        FermoError: An error is named for a signal that the certificate does not know.
+    """
+    total: dict[str, float] = {}
+    seen: set[str] = set()
+    for row in sensitivity:
+        seen.add(row["observation"])
+        gained = row["gain"] * errors.get(row["observation"], 0.0)
+        total[row["command"]] = total.get(row["command"], 0.0) + gained
+    if unknown := sorted(set(errors) - seen):
+        raise FermoError(f"the certificate has no signal {unknown[0]!r}; it speaks of {', '.join(sorted(seen))}")
+    return math.hypot(*total.values())
+
+
+def _name(plane: Sequence[float]) -> str:
+    x, y, z, offset = plane
+    return f"tool in ({x:g} {y:g} {z:g}).p >= {offset:g} m"

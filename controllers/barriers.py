@@ -1,0 +1,274 @@
+r"""What must stay true, as rows that a command has to meet: discrete-time control barrier functions.
+
+A barrier :math:`h(x) \ge 0` is kept by every command u for which the next state satisfies
+
+.. math:: h(x^+(x, u)) \ge (1 - \gamma) h(x), \qquad 0 < \gamma \le 1
+
+(Agrawal & Sreenath, "Discrete control barrier functions for safety-critical control of discrete systems", RSS 2017):
+then h falls by at most the share gamma a period and never below zero, and from outside it climbs back. With gamma = 1
+only the boundary counts; a smaller one brakes on the way there.
+
+**Measurement error.** The filter knows x only to within zeta, element by element. If that changes the row
+:math:`\rho(x, u) = h(x^+) - (1 - \gamma) h(x)` by at most :math:`\mathrm{Lip}(\rho) \zeta`, then asking for
+
+.. math:: \rho(\hat x, u) \ge \varepsilon_\zeta = \mathrm{Lip}(\rho) \zeta = (2 - \gamma) \mathrm{Lip}(h) \zeta
+
+at the measured state makes the condition hold at the true one. The two parts of 2 - gamma are where the state is and
+where it goes, so that the same margin covers a servo that stops up to zeta from its goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fermo.controllers.kinematics import SerialChain
+
+State = dict[str, Tensor]
+
+Dynamics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Position and velocity, each ``(N, n)``, to drift f ``(N, n)`` and gain g ``(N, n, m)``: acceleration = f + g u."""
+
+
+class Barrier(Protocol):
+    """Some barrier functions, one a row.
+
+    Attributes:
+        labels: What each of the R rows keeps, for reports.
+        slack_weight: Cost of a unit of h squared, when no command meets all rows; infinite: never given up.
+        lipschitz: How much each row changes at most with a unit of the command (l2), shape ``(R,)``.
+        curved: Whether A and b depend on the command that they are linearised about.
+    """
+
+    labels: tuple[str, ...]
+    slack_weight: float
+    lipschitz: Tensor
+    curved: bool
+
+    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+        """``A (N, R, m)`` and ``b (N, R)``: the condition is ``A u >= b``.
+
+        A condition that is not affine in u is linearised about `command`, and exact there.
+
+        Args:
+            state: Named measurements.
+            command: Shape ``(N, m)``.
+        """
+        ...
+
+
+class JointHalfSpaces:
+    r"""Half-spaces of joint positions, :math:`h = n^T q - c`, for commands that are joint velocities: q+ = q + dt u.
+
+    The row is :math:`dt\, n^T u \ge -\gamma h + (2 - \gamma) |n|^T \zeta`, exact.
+
+    Args:
+        normals: n, one a row, shape ``(R, n)``.
+        offsets: c, shape ``(R,)`` [rad].
+        labels: One a row.
+        period: dt [s].
+        gamma: Largest share of h lost in a period.
+        error: zeta, of each joint's position, shape ``(n,)`` or a number [rad].
+        position: Name of the position in the state.
+        slack_weight: See `Barrier`.
+    """
+
+    curved = False
+
+    def __init__(
+        self, normals: Tensor, offsets: Tensor, labels: Sequence[str], *, period: float, gamma: float = 0.5,
+        error: Tensor | float = 0.0, position: str = "joint_position", slack_weight: float = 1e4,
+    ) -> None:  # fmt: skip
+        self.labels, self.slack_weight = tuple(labels), slack_weight
+        self.lipschitz = period * normals.norm(dim=1)
+        self._normals, self._offsets, self._rows = normals, offsets, period * normals
+        self._gamma, self._position = gamma, position
+        self._margin = (2 - gamma) * (normals.abs() * error).sum(dim=1)
+
+    @classmethod
+    def limits(cls, low: Tensor, high: Tensor, names: Sequence[str], **settings: Any) -> JointHalfSpaces:
+        """Joint position limits, each ``(n,)`` [rad], infinite where there is none; `settings` as for the class."""
+        eye, offsets = torch.eye(len(low), dtype=low.dtype), torch.cat([low, -high])
+        labels = [f"{name} {side}" for side in ("low", "high") for name in names]
+        there = offsets.isfinite()
+        labels = [label for label, is_there in zip(labels, there.tolist(), strict=True) if is_there]
+        return cls(torch.cat([eye, -eye])[there], offsets[there], labels, **settings)
+
+    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Barrier`."""
+        h = state[self._position] @ self._normals.T - self._offsets
+        return self._rows.expand(len(h), -1, -1), self._margin - self._gamma * h
+
+
+class PointHalfSpaces:
+    r"""Half-spaces in space for one point of an arm, :math:`h = n^T p(q) - c`, for joint velocities: q+ = q + dt u.
+
+    :math:`h(q^+)` is linearised about the command given, so that the rows are exact there:
+
+    .. math:: dt\, n^T J(q^+_0) u \ge (1 - \gamma) h(q) - h(q^+_0) + dt\, n^T J(q^+_0) u_0 + \varepsilon_\zeta
+
+    For the margin, h changes with an error :math:`|\delta_j| \le \zeta_j` by at most
+    :math:`|n^T J|\,\zeta + \frac12 \zeta^T R\, \zeta`, R bounding the second derivatives:
+    :math:`\partial^2 p / \partial q_i \partial q_j` is an axis times a column of J, so
+    :math:`R_{ij} = \mathrm{reach}_{\max(i, j)}`.
+
+    Between two periods, on the straight way in joint space, h lies at most :math:`\frac18 d^T R\, d`, d = dt |u|, below
+    the lower of its values at the ends.
+
+    Args:
+        chain: Leads to the point; its joints are those elements of position and command that `columns` names.
+        normals: n, unit vectors in the world frame, shape ``(R, 3)``.
+        offsets: c, shape ``(R,)`` [m].
+        labels: One a row.
+        period: dt [s].
+        size: Elements of a command.
+        columns: Where the chain's joints stand in it; the first ones when None.
+        gamma: Largest share of h lost in a period.
+        error: zeta, of each of the chain's joint positions, shape ``(n,)`` or a number [rad].
+        position: Name of the position in the state, of the command's size.
+        slack_weight: See `Barrier`.
+    """
+
+    curved = True
+
+    def __init__(
+        self, chain: SerialChain, normals: Tensor, offsets: Tensor, labels: Sequence[str], *, period: float, size: int,
+        columns: Sequence[int] | None = None, gamma: float = 0.5, error: Tensor | float = 0.0,
+        position: str = "joint_position", slack_weight: float = 1e4,
+    ) -> None:  # fmt: skip
+        reach = chain.reach()
+        joints = torch.arange(len(reach))
+        self.labels, self.slack_weight = tuple(labels), slack_weight
+        self.lipschitz = (period * reach.norm()).expand(len(offsets))
+        self._chain, self._normals, self._offsets = chain, normals, offsets
+        self._columns = joints.tolist() if columns is None else list(columns)
+        self._period, self._size, self._gamma, self._position = period, size, gamma, position
+        self._error = torch.zeros_like(reach) + error
+        self.curvature = reach[torch.maximum(joints[:, None], joints)]
+        self._second_order = 0.5 * self._error @ self.curvature @ self._error
+
+    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Barrier`."""
+        q = state[self._position][:, self._columns]
+        ahead = q + self._period * command[:, self._columns]
+        point, _, jacobian = self._chain.forward(torch.cat([q, ahead]))
+        h, next_h = (point @ self._normals.T - self._offsets).chunk(2)
+        slope = self._normals @ jacobian[:, :3]
+        shake, next_shake = (slope.abs() @ self._error + self._second_order).chunk(2)
+        rows = torch.zeros(len(q), len(self._offsets), self._size, dtype=q.dtype)
+        rows[:, :, self._columns] = self._period * slope[len(q) :]
+        margin = (1 - self._gamma) * shake + next_shake
+        return rows, (1 - self._gamma) * h - next_h + (rows @ command[:, :, None])[..., 0] + margin
+
+
+class AcceleratedHalfSpaces:
+    r"""Half-spaces of positions, :math:`h = n^T q - c`, for commands that accelerate: relative degree 2.
+
+    An exponential barrier (Nguyen & Sreenath, "Exponential control barrier functions for enforcing high relative-degree
+    safety-critical constraints", ACC 2016): while :math:`\psi = \dot h + p h \ge 0`, h cannot fall faster than
+    :math:`e^{-pt}`. psi has relative degree 1, and gets the discrete-time condition for a command that is held for a
+    period, :math:`q^+ = q + dt\, v + \frac12 dt^2 a,\; v^+ = v + dt\, a,\; a = f(q, v) + g(q, v) u`:
+
+    .. math:: (dt + \tfrac12 p\, dt^2)\, n^T g\, u \ge -\gamma (\psi - \delta) - p\, dt\, n^T v
+              - (dt + \tfrac12 p\, dt^2)\, n^T f + \varepsilon
+
+    Under constant acceleration psi dips between two samples by at most :math:`\delta = \frac18 p\, \bar a\, dt^2`; kept
+    above delta at the samples it never is negative, and h with it, at any time. The margin holds the error of the
+    acceleration alpha and that of the measurements:
+
+    .. math:: \varepsilon = (dt + \tfrac12 p\, dt^2) \alpha
+              + |n|^T ((2 - \gamma)(\zeta_v + p \zeta_q) + p\, dt\, \zeta_v)
+
+    There is a command that meets the rows as long as the actuators can brake with :math:`p |\dot h|`: choose p no
+    larger than the deceleration they have over the largest speed.
+
+    Args:
+        normals: n, one a row, shape ``(R, n)``.
+        offsets: c, shape ``(R,)`` [rad] or [m].
+        labels: One a row.
+        dynamics: f and g.
+        gain_bound: Of g in the l2 norm, for `lipschitz`.
+        period: dt [s].
+        decay: p [1/s].
+        gamma: Largest share of psi - delta lost in a period.
+        largest_acceleration: Of n^T q, a bar [rad/s^2].
+        acceleration_error: alpha: by how much n^T (f + g u) may be wrong at any time of a period, what errors of q
+            and v do to f and g included [rad/s^2].
+        position_error: zeta_q of each joint [rad].
+        velocity_error: zeta_v of each joint [rad/s].
+        slack_weight: See `Barrier`.
+    """
+
+    curved = False
+
+    def __init__(
+        self, normals: Tensor, offsets: Tensor, labels: Sequence[str], dynamics: Dynamics, *, gain_bound: float,
+        period: float, decay: float, gamma: float = 0.5, largest_acceleration: float, acceleration_error: float = 0.0,
+        position_error: float = 0.0, velocity_error: float = 0.0, slack_weight: float = 1e4,
+    ) -> None:  # fmt: skip
+        dt, p = period, decay
+        self.labels, self.slack_weight = tuple(labels), slack_weight
+        self._share = dt + 0.5 * p * dt**2
+        self.lipschitz = self._share * gain_bound * normals.norm(dim=1)
+        self._normals, self._offsets, self._dynamics = normals, offsets, dynamics
+        self._period, self._decay, self._gamma = dt, p, gamma
+        self._dip = p * largest_acceleration * dt**2 / 8
+        error = (2 - gamma) * (velocity_error + p * position_error) + p * dt * velocity_error
+        self._margin = self._share * acceleration_error + normals.abs().sum(dim=1) * error
+
+    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Barrier`; the state holds ``"joint_position"`` and ``"joint_velocity"``."""
+        q, v = state["joint_position"], state["joint_velocity"]
+        drift, gain = self._dynamics(q, v)
+        speed = v @ self._normals.T
+        psi = speed + self._decay * (q @ self._normals.T - self._offsets)
+        still = -self._gamma * (psi - self._dip) - self._decay * self._period * speed
+        return self._share * (self._normals @ gain), still - self._share * (drift @ self._normals.T) + self._margin
+
+
+class JointVelocityLimits:
+    r"""Speed limits, :math:`h = \bar v \mp v_j`, for commands that accelerate: v+ = v + dt (f + g u).
+
+    The row is :math:`\mp dt\,(g u)_j \ge -\gamma h \pm dt f_j + (2 - \gamma) \zeta_v + dt\, \alpha`. For commands that
+    are velocities themselves the limit is the filter's box.
+
+    Args:
+        largest: v bar of each joint, shape ``(n,)`` [rad/s].
+        names: Of the joints.
+        dynamics: f and g.
+        gain_bound: Of g in the l2 norm, for `lipschitz`.
+        period: dt [s].
+        gamma: Largest share of h lost in a period.
+        velocity_error: zeta_v of each joint [rad/s].
+        acceleration_error: alpha [rad/s^2].
+        slack_weight: See `Barrier`.
+    """
+
+    curved = False
+
+    def __init__(
+        self, largest: Tensor, names: Sequence[str], dynamics: Dynamics, *, gain_bound: float, period: float,
+        gamma: float = 0.5, velocity_error: float = 0.0, acceleration_error: float = 0.0, slack_weight: float = 1e4,
+    ) -> None:  # fmt: skip
+        self.labels = tuple(f"{name} {side}" for side in ("slowest", "fastest") for name in names)
+        self.slack_weight = slack_weight
+        self.lipschitz = torch.full((2 * len(largest),), period * gain_bound, dtype=largest.dtype)
+        self._largest, self._dynamics, self._period, self._gamma = largest, dynamics, period, gamma
+        self._margin = (2 - gamma) * velocity_error + period * acceleration_error
+
+    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Barrier`; the state holds ``"joint_position"`` and ``"joint_velocity"``."""
+        v = state["joint_velocity"]
+        drift, gain = self._dynamics(state["joint_position"], v)
+        h, push = torch.cat([self._largest + v, self._largest - v], dim=1), self._period * gain
+        fall = self._period * torch.cat([drift, -drift], dim=1)
+        return torch.cat([push, -push], dim=1), self._margin - self._gamma * h - fall
+
+
+def double_integrator(position: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+    """`Dynamics` of commands that are accelerations."""
+    count, size = position.shape
+    return torch.zeros_like(position), torch.eye(size, dtype=position.dtype).expand(count, -1, -1)

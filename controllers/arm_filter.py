@@ -1,14 +1,15 @@
 r"""The safety filter of an arm whose commands are joint goals: between a policy and the safety limiter.
 
-The command of a period is the step of the goal, :math:`d = g^+ - g = dt\, u`, and the rows ask for
+The command of a period is the step of the goal, :math:`d = g^+ - g = dt\, u`. Goals stay inside the joint limits, and
+there are two rows for every half-space:
 
-* goals inside the joint limits;
-* goals with the tool in every half-space: :math:`h(g + d) \ge (1 - \gamma) h(g)`;
-* the same of the measured pose, which sags and is pushed, with the margin of its errors:
-  :math:`h(\hat q + d) \ge (1 - \gamma) h(\hat q) + \varepsilon_\zeta`.
+.. math:: h(g + d) \ge (1 - \gamma) h(g), \qquad
+          h(\hat q + d) \ge h(\hat q) - \max(\gamma h(\hat q) - \varepsilon_\zeta, 0)
 
-The rows of the goals keep a fast arm, whose measured pose lags behind, from being led through a plane; those of the
-measured pose feed back where it really is. Standing still meets all rows while both poses are inside.
+The first keeps the goals inside, exactly. The second is about the arm, which sags below its goals and lags behind them:
+they step nearer to a plane by no more than the share gamma of the measured distance, less the margin, and no nearer at
+all from closer than that. It does not lead the goals away from there: with the servos' lag in the loop that would make
+the arm swing. So standing still meets all rows while the goal is inside, whatever was measured.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class ArmFilter:
             PointHalfSpaces(
                 chain, planes[:, :3], planes[:, 3], [f"{_name(plane)} ({pose})" for plane in config.half_spaces],
                 period=self._period, size=len(names), columns=columns, gamma=config.gamma, error=error,
-                position=position,
+                position=position, climb=position == _GOAL,
             )
             for pose, position, error in (("goal", _GOAL, 0.0), ("measured", _MEASURED, config.error))
         ]  # fmt: skip

@@ -20,14 +20,14 @@ class ArmFilterConfig:
 
     Attributes:
         half_spaces: Where the tool must stay, each as normal and offset in the base frame [m].
-        gamma: Largest share of the distance to a half-space's plane that may be lost in a period; a smaller one brakes
-            earlier.
-        error: How far off a measured joint angle may be, and how far a servo may stop from its goal [rad].
+        gamma: Largest share of the distance to a half-space's plane that a goal may lose in a period. One over the
+            number of periods that the servos lag behind, or smaller; a smaller one brakes earlier.
+        error: How far off a measured joint angle may be, element by element [rad].
         max_velocity: Of the goals [rad/s]; no more than the limiter's behind the filter.
     """
 
     half_spaces: tuple[HalfSpace, ...] = (TABLE,)
-    gamma: float = 0.5
+    gamma: float = 0.25
     error: float = 0.005
     max_velocity: float = 4.5
 

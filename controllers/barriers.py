@@ -115,8 +115,8 @@ class PointHalfSpaces:
     :math:`\partial^2 p / \partial q_i \partial q_j` is an axis times a column of J, so
     :math:`R_{ij} = \mathrm{reach}_{\max(i, j)}`.
 
-    Between two periods, on the straight way in joint space, h lies at most :math:`\frac18 d^T R\, d`, d = dt |u|, below
-    the lower of its values at the ends.
+    On the straight way in joint space to q+, h lies at most :math:`\frac18 d^T R\, d`, d = dt |u|, below the lower of
+    its values at the ends.
 
     Args:
         chain: Leads to the point; its joints are those elements of position and command that `columns` names.
@@ -128,7 +128,9 @@ class PointHalfSpaces:
         columns: Where the chain's joints stand in it; the first ones when None.
         gamma: Largest share of h lost in a period.
         error: zeta, of each of the chain's joint positions, shape ``(n,)`` or a number [rad].
-        position: Name of the position in the state, of the command's size.
+        position: Name of q in the state, of the command's size.
+        climb: Whether to climb back from where h is negative or below its margin; otherwise rows ask there only that h
+            does not fall.
         slack_weight: See `Barrier`.
     """
 
@@ -137,7 +139,7 @@ class PointHalfSpaces:
     def __init__(
         self, chain: SerialChain, normals: Tensor, offsets: Tensor, labels: Sequence[str], *, period: float, size: int,
         columns: Sequence[int] | None = None, gamma: float = 0.5, error: Tensor | float = 0.0,
-        position: str = "joint_position", slack_weight: float = 1e4,
+        position: str = "joint_position", climb: bool = True, slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
         reach = chain.reach()
         joints = torch.arange(len(reach))
@@ -145,7 +147,8 @@ class PointHalfSpaces:
         self.lipschitz = (period * reach.norm()).expand(len(offsets))
         self._chain, self._normals, self._offsets = chain, normals, offsets
         self._columns = joints.tolist() if columns is None else list(columns)
-        self._period, self._size, self._gamma, self._position = period, size, gamma, position
+        self._period, self._size, self._gamma = period, size, gamma
+        self._position, self._climb = position, climb
         self._error = torch.zeros_like(reach) + error
         self.curvature = reach[torch.maximum(joints[:, None], joints)]
         self._second_order = 0.5 * self._error @ self.curvature @ self._error
@@ -160,8 +163,9 @@ class PointHalfSpaces:
         shake, next_shake = (slope.abs() @ self._error + self._second_order).chunk(2)
         rows = torch.zeros(len(q), len(self._offsets), self._size, dtype=q.dtype)
         rows[:, :, self._columns] = self._period * slope[len(q) :]
-        margin = (1 - self._gamma) * shake + next_shake
-        return rows, (1 - self._gamma) * h - next_h + (rows @ command[:, :, None])[..., 0] + margin
+        fall = self._gamma * h - (1 - self._gamma) * shake - next_shake
+        least = h - (fall if self._climb else fall.clamp(min=0.0))
+        return rows, least - next_h + (rows @ command[:, :, None])[..., 0]
 
 
 class AcceleratedHalfSpaces:

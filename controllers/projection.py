@@ -6,6 +6,7 @@ they are met where they are exact: sequential quadratic programming. Only worlds
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from fermo.controllers.quadratic_program import UNBOUNDED, QuadraticProgram, Sol
 PASSED, CHANGED, SOFTENED = "passed", "changed", "softened"
 NOT_FINITE, NOT_SOLVED, NOT_CONVERGED = "not finite", "not solved", "not converged"
 
+_RANK = 1e-9  # rows whose smallest singular value is a smaller share of the largest are not independent
 _STILL = 1e-9  # a command that moves by less than this from one program to the next will not move again
 
 
@@ -59,8 +61,9 @@ class Projection:
         active = self.rows[world][self.multipliers[world] > 0][:, self.free[world]]
         if len(active) == 0:
             return 0.0
-        smallest = np.linalg.svd(active, compute_uv=False).min() if len(active) <= active.shape[1] else 0.0
-        return float(1.0 / smallest) if smallest > 0.0 else float("inf")
+        sigma = np.linalg.svd(active, compute_uv=False)
+        independent = len(active) <= active.shape[1] and sigma[-1] > _RANK * sigma[0]
+        return float(1.0 / sigma[-1]) if independent else math.inf
 
 
 class Projector:
@@ -102,9 +105,9 @@ class Projector:
         missed = self._misses(found)
         self._fail(found, missed & (found.outcome == CHANGED) & ~found.failed, NOT_CONVERGED)
         found.outcome[~missed & (found.outcome == SOFTENED)] = CHANGED  # not needed after all
-        if (softened := found.outcome == SOFTENED).any():  # and never worse than braking
-            _, spare = self._look(brake, state)
-            self._fail(found, softened & (spare.min(axis=1) > found.spare.min(axis=1)), NOT_CONVERGED)
+        if self._curved and (softened := found.outcome == SOFTENED).any():  # and never worse than braking
+            braked = self._cost(brake, wanted, self._look(brake, state)[1])
+            self._fail(found, softened & (self._cost(found.command, wanted, found.spare) > braked), NOT_CONVERGED)
         found.free = (found.command > self._low) & (found.command < self._high)
         return found
 
@@ -122,7 +125,7 @@ class Projector:
             free=np.ones(wanted.shape, dtype=bool),
             clearance=(spare / self._lipschitz).min(axis=1),
         )
-        self._fail(found, ~np.isfinite(spare).all(axis=1), NOT_FINITE)
+        self._fail(found, ~(np.isfinite(wanted).all(axis=1) & np.isfinite(spare).all(axis=1)), NOT_FINITE)
         return found
 
     def _look(self, command: np.ndarray, state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +134,12 @@ class Projector:
         rows = np.concatenate([rows.numpy() for rows, _ in pairs], axis=1)
         bounds = np.concatenate([bounds.numpy() for _, bounds in pairs], axis=1)
         return rows, _times(rows, command) - bounds
+
+    def _cost(self, command: np.ndarray, wanted: np.ndarray, spare: np.ndarray) -> np.ndarray:
+        """What a softened program minimises, shape ``(N,)``, with the slack that the exact rows need."""
+        slack = np.where(spare < -self._tolerance, -spare, 0.0)
+        price = np.where(slack > 0, self._slack_weight, 0.0)
+        return 0.5 * ((command - wanted) ** 2).sum(axis=1) + 0.5 * (price * slack**2).sum(axis=1)
 
     def _misses(self, found: Projection) -> np.ndarray:
         return (found.spare < -self._tolerance).any(axis=1)

@@ -102,7 +102,7 @@ class FilteredRobot(Robot):
     @property
     def counts(self) -> Counter[str]:
         """The robot's counts; empty where it has none."""
-        return getattr(self._robot, "counts", Counter())
+        return Counter(getattr(self._robot, "counts", None))
 
     def connect(self) -> None:
         """See `Robot`."""

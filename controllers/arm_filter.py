@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.barriers import JointHalfSpaces, PointHalfSpaces
 from fermo.controllers.kinematics import SerialChain
-from fermo.controllers.projection import PASSED, Projection
+from fermo.controllers.projection import Outcome, Projection
 from fermo.controllers.safety_filter import SafetyFilter, stand_still
 from fermo.errors import FermoError
 
@@ -56,10 +57,10 @@ class ArmFilter:
         self._period = 1.0 / rate_hz
         self._low, self._high = (torch.tensor(side, dtype=torch.float64) for side in (low, high))
         limits = JointHalfSpaces.limits(
-            self._low, self._high, names, period=self._period, gamma=1.0, position=_GOAL, slack_weight=math.inf
+            np.array(low), np.array(high), names, period=self._period, gamma=1.0, position=_GOAL, slack_weight=math.inf
         )
         columns = [list(names).index(name) for name in chain.joint_names]
-        planes = torch.tensor(config.half_spaces, dtype=torch.float64)
+        planes = np.array(config.half_spaces)
         half_spaces = [
             PointHalfSpaces(
                 chain, planes[:, :3], planes[:, 3], [f"{_name(plane)} ({pose})" for plane in config.half_spaces],
@@ -68,7 +69,7 @@ class ArmFilter:
             )
             for pose, position, error in (("goal", _GOAL, 0.0), ("measured", _MEASURED, config.error))
         ]  # fmt: skip
-        speed = torch.full_like(self._low, config.max_velocity)
+        speed = np.full(len(names), config.max_velocity)
         self._filter = SafetyFilter([limits, *half_spaces], -speed, speed, stand_still, repeats=0)
         self.labels = self._filter.labels
         self._goal: Tensor | None = None  # NaN where there is none yet
@@ -94,7 +95,7 @@ class ArmFilter:
         velocity = (target.detach().double() - goal) / self._period
         safe, found = self._filter.filter(velocity, {_GOAL: goal, _MEASURED: measured})
         stepped = (goal + self._period * safe).clamp(self._low, self._high)
-        passed = torch.from_numpy(found.outcome == PASSED)[:, None]
+        passed = torch.from_numpy(found.outcome == Outcome.PASSED)[:, None]
         self._goal = torch.where(passed, target.detach().double(), stepped)
         return self._goal.to(target.dtype), found
 

@@ -15,21 +15,27 @@ only the boundary counts; a smaller one brakes on the way there.
 
 at the measured state makes the condition hold at the true one. The two parts of 2 - gamma are where the state is and
 where it goes, so that the same margin covers a servo that stops up to zeta from its goal.
+
+Barriers are batched NumPy: between one measurement and its command stand some dozen operations on a few numbers, and
+torch would take longer to start them than they take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from fermo.controllers.kinematics import SerialChain
 
-State = dict[str, Tensor]
+Array = np.ndarray
 
-Dynamics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+State = Mapping[str, Array]
+"""Named measurements, float64, each ``(N, ...)``."""
+
+Dynamics = Callable[[Array, Array], tuple[Array, Array]]
 """Position and velocity, each ``(N, n)``, to drift f ``(N, n)`` and gain g ``(N, n, m)``: acceleration = f + g u."""
 
 
@@ -45,10 +51,10 @@ class Barrier(Protocol):
 
     labels: tuple[str, ...]
     slack_weight: float
-    lipschitz: Tensor
+    lipschitz: Array
     curved: bool
 
-    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """``A (N, R, m)`` and ``b (N, R)``: the condition is ``A u >= b``.
 
         A condition that is not affine in u is linearised about `command`, and exact there.
@@ -79,28 +85,28 @@ class JointHalfSpaces:
     curved = False
 
     def __init__(
-        self, normals: Tensor, offsets: Tensor, labels: Sequence[str], *, period: float, gamma: float = 0.5,
-        error: Tensor | float = 0.0, position: str = "joint_position", slack_weight: float = 1e4,
+        self, normals: Array, offsets: Array, labels: Sequence[str], *, period: float, gamma: float = 0.5,
+        error: Array | float = 0.0, position: str = "joint_position", slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
         self.labels, self.slack_weight = tuple(labels), slack_weight
-        self.lipschitz = period * normals.norm(dim=1)
+        self.lipschitz = period * np.linalg.norm(normals, axis=1)
         self._normals, self._offsets, self._rows = normals, offsets, period * normals
         self._gamma, self._position = gamma, position
-        self._margin = (2 - gamma) * (normals.abs() * error).sum(dim=1)
+        self._margin = (2 - gamma) * (np.abs(normals) * error).sum(axis=1)
 
     @classmethod
-    def limits(cls, low: Tensor, high: Tensor, names: Sequence[str], **settings: Any) -> JointHalfSpaces:
+    def limits(cls, low: Array, high: Array, names: Sequence[str], **settings: Any) -> JointHalfSpaces:
         """Joint position limits, each ``(n,)`` [rad], infinite where there is none; `settings` as for the class."""
-        eye, offsets = torch.eye(len(low), dtype=low.dtype), torch.cat([low, -high])
+        eye, offsets = np.eye(len(low)), np.concatenate([low, -high])
         labels = [f"{name} {side}" for side in ("low", "high") for name in names]
-        there = offsets.isfinite()
-        labels = [label for label, is_there in zip(labels, there.tolist(), strict=True) if is_there]
-        return cls(torch.cat([eye, -eye])[there], offsets[there], labels, **settings)
+        there = np.isfinite(offsets)
+        labels = [label for label, is_there in zip(labels, there, strict=True) if is_there]
+        return cls(np.vstack([eye, -eye])[there], offsets[there], labels, **settings)
 
-    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`."""
         h = state[self._position] @ self._normals.T - self._offsets
-        return self._rows.expand(len(h), -1, -1), self._margin - self._gamma * h
+        return np.tile(self._rows, (len(h), 1, 1)), self._margin - self._gamma * h
 
 
 class PointHalfSpaces:
@@ -137,34 +143,34 @@ class PointHalfSpaces:
     curved = True
 
     def __init__(
-        self, chain: SerialChain, normals: Tensor, offsets: Tensor, labels: Sequence[str], *, period: float, size: int,
-        columns: Sequence[int] | None = None, gamma: float = 0.5, error: Tensor | float = 0.0,
+        self, chain: SerialChain, normals: Array, offsets: Array, labels: Sequence[str], *, period: float, size: int,
+        columns: Sequence[int] | None = None, gamma: float = 0.5, error: Array | float = 0.0,
         position: str = "joint_position", climb: bool = True, slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
-        reach = chain.reach()
-        joints = torch.arange(len(reach))
+        reach = chain.reach().double().numpy()
+        joints = np.arange(len(reach))
         self.labels, self.slack_weight = tuple(labels), slack_weight
-        self.lipschitz = (period * reach.norm()).expand(len(offsets))
+        self.lipschitz = np.full(len(offsets), period * np.linalg.norm(reach))
         self._chain, self._normals, self._offsets = chain, normals, offsets
-        self._columns = joints.tolist() if columns is None else list(columns)
+        self._columns = joints if columns is None else np.array(columns)
         self._period, self._size, self._gamma = period, size, gamma
         self._position, self._climb = position, climb
-        self._error = torch.zeros_like(reach) + error
-        self.curvature = reach[torch.maximum(joints[:, None], joints)]
+        self._error = np.broadcast_to(error, reach.shape)
+        self.curvature = reach[np.maximum(joints[:, None], joints)]
         self._second_order = 0.5 * self._error @ self.curvature @ self._error
 
-    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`."""
         q = state[self._position][:, self._columns]
         ahead = q + self._period * command[:, self._columns]
-        point, _, jacobian = self._chain.forward(torch.cat([q, ahead]))
-        h, next_h = (point @ self._normals.T - self._offsets).chunk(2)
-        slope = self._normals @ jacobian[:, :3]
-        shake, next_shake = (slope.abs() @ self._error + self._second_order).chunk(2)
-        rows = torch.zeros(len(q), len(self._offsets), self._size, dtype=q.dtype)
+        point, _, jacobian = self._chain.forward(torch.from_numpy(np.concatenate([q, ahead])))
+        h, next_h = np.split(point.numpy() @ self._normals.T - self._offsets, 2)
+        slope = self._normals @ jacobian[:, :3].numpy()
+        shake, next_shake = np.split(np.abs(slope) @ self._error + self._second_order, 2)
+        rows = np.zeros((len(q), len(self._offsets), self._size))
         rows[:, :, self._columns] = self._period * slope[len(q) :]
         fall = self._gamma * h - (1 - self._gamma) * shake - next_shake
-        least = h - (fall if self._climb else fall.clamp(min=0.0))
+        least = h - (fall if self._climb else np.maximum(fall, 0.0))
         return rows, least - next_h + (rows @ command[:, :, None])[..., 0]
 
 
@@ -209,21 +215,21 @@ class AcceleratedHalfSpaces:
     curved = False
 
     def __init__(
-        self, normals: Tensor, offsets: Tensor, labels: Sequence[str], dynamics: Dynamics, *, gain_bound: float,
+        self, normals: Array, offsets: Array, labels: Sequence[str], dynamics: Dynamics, *, gain_bound: float,
         period: float, decay: float, gamma: float = 0.5, largest_acceleration: float, acceleration_error: float = 0.0,
         position_error: float = 0.0, velocity_error: float = 0.0, slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
         dt, p = period, decay
         self.labels, self.slack_weight = tuple(labels), slack_weight
         self._share = dt + 0.5 * p * dt**2
-        self.lipschitz = self._share * gain_bound * normals.norm(dim=1)
+        self.lipschitz = self._share * gain_bound * np.linalg.norm(normals, axis=1)
         self._normals, self._offsets, self._dynamics = normals, offsets, dynamics
         self._period, self._decay, self._gamma = dt, p, gamma
         self._dip = p * largest_acceleration * dt**2 / 8
         error = (2 - gamma) * (velocity_error + p * position_error) + p * dt * velocity_error
-        self._margin = self._share * acceleration_error + normals.abs().sum(dim=1) * error
+        self._margin = self._share * acceleration_error + np.abs(normals).sum(axis=1) * error
 
-    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`; the state holds ``"joint_position"`` and ``"joint_velocity"``."""
         q, v = state["joint_position"], state["joint_velocity"]
         drift, gain = self._dynamics(q, v)
@@ -254,25 +260,25 @@ class JointVelocityLimits:
     curved = False
 
     def __init__(
-        self, largest: Tensor, names: Sequence[str], dynamics: Dynamics, *, gain_bound: float, period: float,
+        self, largest: Array, names: Sequence[str], dynamics: Dynamics, *, gain_bound: float, period: float,
         gamma: float = 0.5, velocity_error: float = 0.0, acceleration_error: float = 0.0, slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
         self.labels = tuple(f"{name} {side}" for side in ("slowest", "fastest") for name in names)
         self.slack_weight = slack_weight
-        self.lipschitz = torch.full((2 * len(largest),), period * gain_bound, dtype=largest.dtype)
+        self.lipschitz = np.full(2 * len(largest), period * gain_bound)
         self._largest, self._dynamics, self._period, self._gamma = largest, dynamics, period, gamma
         self._margin = (2 - gamma) * velocity_error + period * acceleration_error
 
-    def rows(self, state: State, command: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`; the state holds ``"joint_position"`` and ``"joint_velocity"``."""
         v = state["joint_velocity"]
         drift, gain = self._dynamics(state["joint_position"], v)
-        h, push = torch.cat([self._largest + v, self._largest - v], dim=1), self._period * gain
-        fall = self._period * torch.cat([drift, -drift], dim=1)
-        return torch.cat([push, -push], dim=1), self._margin - self._gamma * h - fall
+        h, push = np.hstack([self._largest + v, self._largest - v]), self._period * gain
+        fall = self._period * np.hstack([drift, -drift])
+        return np.concatenate([push, -push], axis=1), self._margin - self._gamma * h - fall
 
 
-def double_integrator(position: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+def double_integrator(position: Array, velocity: Array) -> tuple[Array, Array]:
     """`Dynamics` of commands that are accelerations."""
     count, size = position.shape
-    return torch.zeros_like(position), torch.eye(size, dtype=position.dtype).expand(count, -1, -1)
+    return np.zeros_like(position), np.broadcast_to(np.eye(size), (count, size, size))

@@ -82,16 +82,15 @@ def is_optimal(problem: QuadraticProgram, solution: Solution, tolerance: float =
     value = np.concatenate([x, problem.rows @ x])
     pull = problem.weight * (x - problem.target)
     gradient = pull + multipliers[:n] + multipliers[n:] @ problem.rows
-    scale = 1.0 + np.abs(pull).max()
-    slack = tolerance * (1.0 + np.abs(value))
-    above, below = multipliers > tolerance * scale, multipliers < -tolerance * scale
+    near, small = tolerance * (1.0 + np.abs(value).max()), tolerance * (1.0 + np.abs(pull).max())
+    pressing = np.abs(multipliers) > small
+    touched = np.where(multipliers > 0, problem.high, problem.low)
     return bool(
         solution.status == "optimal"
-        and (value >= problem.low - slack).all()
-        and (value <= problem.high + slack).all()
-        and (np.abs(gradient) <= tolerance * scale).all()
-        and (value[above] >= problem.high[above] - slack[above]).all()
-        and (value[below] <= problem.low[below] + slack[below]).all()
+        and (value >= problem.low - near).all()
+        and (value <= problem.high + near).all()
+        and np.abs(gradient).max() <= small
+        and (np.abs(value - touched)[pressing] <= near).all()
     )
 
 

@@ -17,18 +17,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fermo.controllers.barriers import Barrier, State
-from fermo.controllers.projection import Projection, Projector
+from fermo.controllers.barriers import Array, Barrier, State
+from fermo.controllers.projection import Brake, Outcome, Projection, Projector
 from fermo.controllers.quadratic_program import Solver, solve
 from fermo.errors import FermoError
 
-Brake = Callable[[State], Tensor]
-"""The command that stops, ``(N, m)``."""
+NAMES = tuple(outcome.name.lower().replace("_", " ") for outcome in Outcome)
+"""Of the outcomes, in counts and reports."""
 
 
 class SafetyFilter:
@@ -58,7 +59,7 @@ class SafetyFilter:
     """
 
     def __init__(
-        self, barriers: Sequence[Barrier], low: Tensor, high: Tensor, brake: Brake, *, repeats: int = 1,
+        self, barriers: Sequence[Barrier], low: Array, high: Array, brake: Brake, *, repeats: int = 1,
         rounds: int = 10, tolerance: float = 1e-6, solver: Solver = solve,
     ) -> None:  # fmt: skip
         if not barriers:
@@ -69,40 +70,38 @@ class SafetyFilter:
             raise FermoError(f"low must not exceed high, got {low.tolist()} and {high.tolist()}")
         self.labels = tuple(label for barrier in barriers for label in barrier.labels)
         self.counts: Counter[str] = Counter()
-        self._brake, self._repeats = brake, repeats
-        self._low, self._high = low.double(), high.double()
-        self._projector = Projector(
-            barriers, self._low.numpy(), self._high.numpy(), rounds=rounds, tolerance=tolerance, solver=solver
-        )
+        self._repeats = repeats
+        self._projector = Projector(barriers, low, high, brake, rounds=rounds, tolerance=tolerance, solver=solver)
         self._last: Tensor | None = None  # safe commands, NaN where there is none yet
         self._failures: Tensor | None = None  # in a row
 
-    def command(self, target: Tensor, state: State) -> Tensor:
+    def command(self, target: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         """See `filter`."""
         return self.filter(target, state)[0]
 
-    def filter(self, target: Tensor, state: State) -> tuple[Tensor, Projection]:
+    def filter(self, target: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Projection]:
         """The nearest safe commands ``(N, m)``, and how they were found.
 
         Args:
             target: What is wanted, shape ``(N, m)``.
-            state: What the barriers read, each ``(N, ...)``, float64.
+            state: What the barriers read, each ``(N, ...)``.
 
         Raises:
             FermoError: The target is not on the CPU, or its shape changed without a `reset`.
         """
         last, failures = self._memory(target)
-        braking = self._brake(state).nan_to_num(0.0).clamp(self._low, self._high)
-        found = self._projector.project(target.detach().double().numpy(), braking.numpy(), state)
-        safe = torch.from_numpy(found.command.copy())
-        failed = torch.from_numpy(found.failed)
-        if found.failed.any():
-            repeat = failed & (failures < self._repeats) & ~last.isnan().any(dim=1)
-            safe = torch.where(repeat[:, None], last, torch.where(failed[:, None], braking, safe))
-            self.counts.update(repeated=int(repeat.sum()), braked=int((failed & ~repeat).sum()))
-        self.counts.update(found.outcome.tolist())
-        self._last, self._failures = safe, torch.where(failed, failures + 1, 0)
-        return safe.to(target.dtype), found
+        measured = {name: value.detach().double().numpy() for name, value in state.items()}
+        found = self._projector.project(target.detach().double().numpy(), measured)
+        safe = found.command.copy()
+        failed = found.failed
+        if failed.any():
+            repeat = failed & (failures < self._repeats) & ~np.isnan(last).any(axis=1)
+            brake = failed & ~repeat
+            safe[repeat], safe[brake] = last[repeat], self._projector.brake(measured)[brake]
+            self.counts.update(repeated=int(repeat.sum()), braked=int(brake.sum()))
+        self._count(found.outcome)
+        self._last, self._failures = torch.from_numpy(safe), torch.from_numpy(np.where(failed, failures + 1, 0))
+        return self._last.to(target.dtype, copy=True), found
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Forget the last safe commands of the worlds in `mask`, shape ``(N,)`` bool; of all worlds when None."""
@@ -112,7 +111,12 @@ class SafetyFilter:
             self._last = torch.where(mask[:, None], math.nan, self._last)
             self._failures = torch.where(mask, 0, self._failures)
 
-    def _memory(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _count(self, outcomes: Array) -> None:
+        for outcome, count in enumerate(np.bincount(outcomes).tolist()):
+            if count:
+                self.counts[NAMES[outcome]] += count
+
+    def _memory(self, target: Tensor) -> tuple[Array, Array]:
         """Last safe commands and failures in a row, from the first call on."""
         if target.device.type != "cpu":
             raise FermoError(f"the safety filter solves on the CPU, the command is on {target.device}: move it first")
@@ -122,12 +126,12 @@ class SafetyFilter:
         elif self._last.shape != target.shape:
             shape, held = tuple(target.shape), tuple(self._last.shape)
             raise FermoError(f"the command has shape {shape}, the filter holds {held}: call reset() first")
-        return self._last, self._failures
+        return self._last.numpy(), self._failures.numpy()
 
 
-def stand_still(state: State) -> Tensor:
+def stand_still(state: State) -> Array:
     """The `Brake` of commands that are velocities: zero, ``(N, n)``."""
-    return torch.zeros_like(state["joint_position"])
+    return np.zeros_like(state["joint_position"])
 
 
 def decelerate(period: float) -> Brake:

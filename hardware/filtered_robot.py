@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from fermo.controllers.arm_filter import ArmFilter
-from fermo.controllers.projection import PASSED, Projection
+from fermo.controllers.projection import Outcome, Projection
+from fermo.controllers.safety_filter import NAMES
 from fermo.hardware.robot import Applied, Reading, Robot, RobotState
 
 FILTERED = "safety filter"
@@ -25,7 +26,7 @@ class Intervention:
         stamp: Of the reading it was judged by [s].
         wanted: What the policy asked for, in the command's unit.
         given: What the robot was given instead.
-        outcome: See `fermo.controllers.projection.Projection`.
+        outcome: See `fermo.controllers.projection.Outcome`.
         rows: The rows that turned it aside; none where its box did, or a fallback.
         slack: By how much the worst row is missed all the same, in its barrier's unit; 0 where all are met.
         slope: How steeply the command follows the bounds of those rows; None where they are not independent, which is
@@ -130,16 +131,16 @@ class FilteredRobot(Robot):
         given = safe[0].numpy()
         applied = self._robot.write(given)
         self._note(found, reading, command, given)
-        if found.outcome[0] == PASSED or applied.reason:
+        if found.outcome[0] == Outcome.PASSED or applied.reason:
             return applied
         return Applied(command=applied.command, clipped=applied.command != command, reason=FILTERED)
 
     def _note(self, found: Projection, reading: Reading, wanted: np.ndarray, given: np.ndarray) -> None:
-        report, outcome = self.report, str(found.outcome[0])
+        report, outcome = self.report, NAMES[found.outcome[0]]
         report.counts[outcome] += 1
         if report.assured is not None and report.action_error is not None:
             report.assured += bool(found.clearance[0] / self.spec.rate_hz >= report.action_error)
-        if outcome == PASSED:
+        if found.outcome[0] == Outcome.PASSED:
             return
         slope = found.slope()
         report.interventions.append(Intervention(

@@ -15,6 +15,7 @@ from fermo.assets.so101_plant import JOINT_HIGH, JOINT_LOW, RATE_HZ
 from fermo.controllers.arm_filter import ArmFilter, action_error
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.kinematics import SerialChain
+from fermo.controllers.projection import Outcome
 from fermo.controllers.safety_limiter import SafetyLimiter, SafetyLimits
 from fermo.errors import FermoError
 
@@ -75,7 +76,7 @@ def test_what_is_safe_passes_bit_for_bit_and_what_is_not_finite_holds_the_goal()
     assert torch.equal(safe, wanted)
     for _ in range(3):
         held, found = safety.filter(torch.full_like(wanted, math.nan), HOME[None])
-        assert torch.equal(held, wanted) and found.outcome[0] == "not finite"
+        assert torch.equal(held, wanted) and found.outcome[0] == Outcome.NOT_FINITE
 
 
 def test_a_pose_that_was_pushed_too_near_stops_the_approach_and_not_the_retreat() -> None:
@@ -124,7 +125,7 @@ def test_an_action_that_moves_by_less_than_the_clearance_still_passes(seed: int)
     shift = torch.nn.functional.normalize(torch.randn(32, 6, generator=random, dtype=torch.float64))
     moved = wanted + 0.999 * clear.clamp(min=0.0) * shift
     _, after = made(max_velocity=1e3).filter(moved, HOME.expand(32, 6))
-    assert ((after.outcome == "passed") | (found.clearance < 0)).all()
+    assert ((after.outcome == Outcome.PASSED) | (found.clearance < 0)).all()
 
 
 @pytest.mark.parametrize(

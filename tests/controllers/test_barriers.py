@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor
 
 from fermo.controllers.barriers import (
     AcceleratedHalfSpaces,
@@ -20,22 +20,22 @@ from tests.controllers.chains import ARM, SEVEN_AXES, compile_model
 
 SEEDS = st.integers(0, 2**32 - 1)
 N, DT, GAMMA = 16, 0.04, 0.3
-PLANES = torch.tensor([[0.0, 0.0, 1.0, 0.1], [0.6, -0.8, 0.0, -0.4]], dtype=torch.float64)
+PLANES = np.array([[0.0, 0.0, 1.0, 0.1], [0.6, -0.8, 0.0, -0.4]])
 CHAIN = SerialChain.from_model(compile_model(SEVEN_AXES), "tool")
 
 
-def draw(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
 
 
-def value(barrier, state: dict[str, Tensor], command: Tensor) -> Tensor:
+def value(barrier, state: dict[str, np.ndarray], command: np.ndarray) -> np.ndarray:
     """``A u - b`` where the rows are exact."""
     rows, bounds = barrier.rows(state, command)
     return (rows @ command[:, :, None])[..., 0] - bounds
 
 
-def heights(q: Tensor) -> Tensor:
-    return CHAIN.forward(q)[0] @ PLANES[:, :3].T - PLANES[:, 3]
+def heights(q: np.ndarray) -> np.ndarray:
+    return CHAIN.forward(torch.from_numpy(q))[0].numpy() @ PLANES[:, :3].T - PLANES[:, 3]
 
 
 def point_barrier(**changes) -> PointHalfSpaces:
@@ -47,14 +47,14 @@ def point_barrier(**changes) -> PointHalfSpaces:
 @given(seed=SEEDS)
 def test_joint_rows_are_the_discrete_condition(seed: int) -> None:
     q, u = draw(seed, N, 3), draw(seed + 1, N, 3)
-    low, high = -torch.ones(3, dtype=torch.float64), torch.tensor([1.0, 2.0, torch.inf], dtype=torch.float64)
+    low, high = -np.ones(3), np.array([1.0, 2.0, np.inf])
     barrier = JointHalfSpaces.limits(low, high, ("a", "b", "c"), period=DT, gamma=GAMMA)
     assert barrier.labels == ("a low", "b low", "c low", "a high", "b high")
 
-    def h(q: Tensor) -> Tensor:
-        return torch.cat([q - low, (high - q)[:, :2]], dim=1)
+    def h(q: np.ndarray) -> np.ndarray:
+        return np.hstack([q - low, (high - q)[:, :2]])
 
-    torch.testing.assert_close(value(barrier, {"joint_position": q}, u), h(q + DT * u) - (1 - GAMMA) * h(q))
+    np.testing.assert_allclose(value(barrier, {"joint_position": q}, u), h(q + DT * u) - (1 - GAMMA) * h(q), atol=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -63,28 +63,28 @@ def test_point_rows_are_exact_where_they_are_linearised_and_tangent_there(seed: 
     q, u = draw(seed, N, 7), draw(seed + 1, N, 7)
     state, barrier = {"joint_position": q}, point_barrier()
 
-    def condition(u: Tensor) -> Tensor:
+    def condition(u: np.ndarray) -> np.ndarray:
         return heights(q + DT * u) - (1 - GAMMA) * heights(q)
 
-    torch.testing.assert_close(value(barrier, state, u), condition(u))
+    np.testing.assert_allclose(value(barrier, state, u), condition(u), atol=1e-12)
     rows, _ = barrier.rows(state, u)
     step = 1e-6 * draw(seed + 2, N, 7)
     change = (condition(u + step) - condition(u - step)) / 2
-    torch.testing.assert_close((rows @ step[:, :, None])[..., 0], change, atol=1e-12, rtol=1e-6)
+    np.testing.assert_allclose((rows @ step[:, :, None])[..., 0], change, atol=1e-12, rtol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, size=st.floats(1e-4, 0.1))
 def test_a_row_met_with_margin_at_the_measured_state_is_met_at_the_true_one(seed: int, size: float) -> None:
     q, u = draw(seed, N, 7), draw(seed + 1, N, 7)
-    error = size * torch.rand(7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    measured = q + error * draw(seed + 2, N, 7).sign()
+    error = size * np.random.default_rng(seed).random(7)
+    measured = q + error * np.sign(draw(seed + 2, N, 7))
     exact, robust = point_barrier(), point_barrier(error=error)
     margin = value(exact, {"joint_position": measured}, u) - value(robust, {"joint_position": measured}, u)
     assert (margin > 0).all()
     lost = value(exact, {"joint_position": measured}, u) - value(exact, {"joint_position": q}, u)
     assert (lost <= margin).all()
-    assert (margin <= 6 * size * CHAIN.reach().sum()).all()  # and it is not just enormous
+    assert (margin <= 6 * size * float(CHAIN.reach().sum())).all()  # and it is not just enormous
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,28 +93,28 @@ def test_rows_change_by_no_more_than_they_say(seed: int) -> None:
     q, u, other = draw(seed, N, 7), draw(seed + 1, N, 7), draw(seed + 2, N, 7)
     barrier = point_barrier()
     change = value(barrier, {"joint_position": q}, u) - value(barrier, {"joint_position": q}, other)
-    assert (change.abs() <= barrier.lipschitz * (u - other).norm(dim=1, keepdim=True)).all()
+    assert (np.abs(change) <= barrier.lipschitz * np.linalg.norm(u - other, axis=1, keepdims=True)).all()
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_between_two_periods_the_dip_is_bounded_by_the_curvature(seed: int) -> None:
     q, step = draw(seed, N, 7), 0.3 * draw(seed + 1, N, 7)
-    ends = torch.minimum(heights(q), heights(q + step))
-    dip = 0.125 * torch.einsum("ni,ij,nj->n", step.abs(), point_barrier().curvature, step.abs())
-    for fraction in torch.linspace(0, 1, 9).tolist():
+    ends = np.minimum(heights(q), heights(q + step))
+    dip = 0.125 * np.einsum("ni,ij,nj->n", np.abs(step), point_barrier().curvature, np.abs(step))
+    for fraction in np.linspace(0, 1, 9):
         assert (heights(q + fraction * step) >= ends - dip[:, None]).all()
 
 
 def test_without_climbing_standing_still_is_always_allowed() -> None:
     q = draw(0, 400, 7)
-    state, still = {"joint_position": q}, torch.zeros(400, 7, dtype=torch.float64)
+    state, still = {"joint_position": q}, np.zeros((400, 7))
     assert (heights(q) < 0).any()
     assert (value(point_barrier(error=0.01, climb=False), state, still) >= -1e-12).all()
     assert (value(point_barrier(error=0.01), state, still) < 0).any()
     above = heights(q) > 1.0  # where the margin does not show
     both = [value(point_barrier(climb=climb), state, 3 * q)[above] for climb in (True, False)]
-    torch.testing.assert_close(*both)
+    np.testing.assert_allclose(both[0], both[1], atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -128,12 +128,12 @@ def test_accelerated_rows_are_the_condition_on_psi(seed: int) -> None:
     )  # fmt: skip
     dip = 5.0 * 8.0 * DT**2 / 8
 
-    def psi(q: Tensor, v: Tensor) -> Tensor:
+    def psi(q: np.ndarray, v: np.ndarray) -> np.ndarray:
         return v @ normals.T + 5.0 * (q @ normals.T - offsets) - dip
 
     after = psi(q + DT * v + 0.5 * DT**2 * a, v + DT * a)
     found = value(barrier, {"joint_position": q, "joint_velocity": v}, a)
-    torch.testing.assert_close(found, after - (1 - GAMMA) * psi(q, v))
+    np.testing.assert_allclose(found, after - (1 - GAMMA) * psi(q, v), atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -141,17 +141,17 @@ def test_accelerated_rows_are_the_condition_on_psi(seed: int) -> None:
 def test_velocity_rows_are_the_discrete_condition(seed: int) -> None:
     v, u = draw(seed, N, 2), draw(seed + 1, N, 2)
     drift, gain = draw(seed + 2, N, 2), draw(seed + 3, N, 2, 2)
-    largest = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    largest = np.array([1.0, 2.0])
     barrier = JointVelocityLimits(
         largest, ("a", "b"), lambda q, v: (drift, gain), gain_bound=9.0, period=DT, gamma=GAMMA
     )
 
-    def h(v: Tensor) -> Tensor:
-        return torch.cat([largest + v, largest - v], dim=1)
+    def h(v: np.ndarray) -> np.ndarray:
+        return np.hstack([largest + v, largest - v])
 
     after = v + DT * (drift + (gain @ u[:, :, None])[..., 0])
     found = value(barrier, {"joint_position": v, "joint_velocity": v}, u)
-    torch.testing.assert_close(found, h(after) - (1 - GAMMA) * h(v))
+    np.testing.assert_allclose(found, h(after) - (1 - GAMMA) * h(v), atol=1e-12)
 
 
 @pytest.mark.parametrize("xml", [ARM, SEVEN_AXES])

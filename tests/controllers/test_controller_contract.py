@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -39,8 +40,8 @@ def impedance() -> Controller:
 
 
 def safety_filter() -> Controller:
-    barrier = JointHalfSpaces.limits(CHAIN.low, CHAIN.high, CHAIN.joint_names, period=0.1)
-    speed = torch.full((JOINTS,), 2.0)
+    barrier = JointHalfSpaces.limits(CHAIN.low.numpy(), CHAIN.high.numpy(), CHAIN.joint_names, period=0.1)
+    speed = np.full(JOINTS, 2.0)
     return SafetyFilter([barrier], -speed, speed, stand_still)
 
 

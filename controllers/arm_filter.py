@@ -97,7 +97,7 @@ class ArmFilter:
         stepped = (goal + self._period * safe).clamp(self._low, self._high)
         passed = torch.from_numpy(found.outcome == Outcome.PASSED)[:, None]
         self._goal = torch.where(passed, target.detach().double(), stepped)
-        return self._goal.to(target.dtype), found
+        return self._goal.to(target.dtype, copy=True), found
 
     def reset(self, mask: Tensor | None = None, pose: Tensor | None = None) -> None:
         """Begin anew in the worlds of `mask`, shape ``(N,)`` bool; in all worlds when None.

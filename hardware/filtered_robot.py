@@ -12,7 +12,8 @@ import torch
 from fermo.controllers.arm_filter import ArmFilter
 from fermo.controllers.projection import Outcome, Projection
 from fermo.controllers.safety_filter import NAMES
-from fermo.hardware.robot import Applied, Reading, Robot, RobotState
+from fermo.hardware.robot import Applied, Reading, Robot
+from fermo.hardware.wrapped_robot import WrappedRobot
 
 FILTERED = "safety filter"
 """`Applied.reason` where the filter changed a command."""
@@ -75,7 +76,7 @@ class FilterReport:
         return {**self.summary(), "interventions": [asdict(each) for each in self.interventions]}
 
 
-class FilteredRobot(Robot):
+class FilteredRobot(WrappedRobot):
     """`robot` with every command filtered on its way; reads, states and faults are the robot's.
 
     A command that is not finite is passed on as it is: the robot refuses it, and counts towards its fault.
@@ -90,46 +91,37 @@ class FilteredRobot(Robot):
     """
 
     def __init__(self, robot: Robot, safety: ArmFilter, *, action_error: float | None = None) -> None:
-        self.spec = robot.spec
+        super().__init__(robot)
         self.report = FilterReport(action_error=action_error, assured=None if action_error is None else 0)
-        self._robot, self._filter = robot, safety
+        self._filter = safety
         self._reading: Reading | None = None
-
-    @property
-    def state(self) -> RobotState:  # type: ignore[override]
-        """The robot's."""
-        return self._robot.state
 
     @property
     def counts(self) -> Counter[str]:
         """The robot's counts; empty where it has none."""
         return Counter(getattr(self._robot, "counts", None))
 
-    def connect(self) -> None:
-        """See `Robot`."""
-        self._robot.connect()
-
     def arm(self) -> None:
         """See `Robot`; the filter starts from the measured pose, as the robot does."""
-        self._robot.arm()
+        super().arm()
         self._filter.reset()
         self._reading = None
 
     def read(self) -> Reading:
         """See `Robot`; the filter judges the next command by it."""
-        self._reading = self._robot.read()
+        self._reading = super().read()
         return self._reading
 
     def write(self, command: np.ndarray) -> Applied:
         """See `Robot`: what is applied is the nearest command that the filter allows."""
         command = np.asarray(command, dtype=float)
         if command.shape != (self.spec.command_size,) or not np.isfinite(command).all():
-            return self._robot.write(command)
+            return super().write(command)
         reading = self._reading or self.read()
         measured = torch.from_numpy(reading.signals["joint_position"])[None]
         safe, found = self._filter.filter(torch.from_numpy(command)[None], measured)
         given = safe[0].numpy()
-        applied = self._robot.write(given)
+        applied = super().write(given)
         self._note(found, reading, command, given)
         if found.outcome[0] == Outcome.PASSED or applied.reason:
             return applied
@@ -148,19 +140,3 @@ class FilteredRobot(Robot):
             rows=tuple(self._filter.labels[row] for row in np.flatnonzero(found.multipliers[0] > 0)),
             slack=found.slack(), slope=slope if np.isfinite(slope) else None,
         ))  # fmt: skip
-
-    def stop(self) -> None:
-        """See `Robot`."""
-        self._robot.stop()
-
-    def fault(self, reason: str) -> None:
-        """See `Robot`."""
-        self._robot.fault(reason)
-
-    def acknowledge(self) -> None:
-        """See `Robot`."""
-        self._robot.acknowledge()
-
-    def disconnect(self) -> None:
-        """See `Robot`."""
-        self._robot.disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import hypothesis.strategies as st
@@ -88,6 +89,18 @@ def test_a_pose_that_was_pushed_too_near_stops_the_approach_and_not_the_retreat(
         goal, _ = safety.filter(HOME + ask, low)
         assert height(low + goal - HOME).item() >= height(low).item() - 1e-9
         assert torch.equal(goal, HOME + ask) == moves
+
+
+def test_an_arm_that_starts_outside_climbs_back_whatever_is_asked() -> None:
+    q, safety = torch.tensor([[0.0, -0.45, 0.9, 1.0, 0.0, 1.0]], dtype=torch.float64), made()
+    down = torch.tensor([[0.0, 0.9, 0.2, 0.8, 0.0, 0.0]], dtype=torch.float64)
+    heights = [height(q).item()]
+    for _ in range(30):
+        q, _ = safety.filter(down, q)
+        heights.append(height(q).item())
+    assert heights[0] < -0.01
+    assert all(later >= 0.75 * now - 1e-6 for now, later in itertools.pairwise(heights[:10]))
+    assert heights[-1] >= -1e-4
 
 
 def test_reset_begins_from_the_pose_of_those_worlds_only() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.barriers import JointHalfSpaces, PointHalfSpaces
 from fermo.controllers.kinematics import SerialChain
-from fermo.controllers.projection import Outcome, Projection
+from fermo.controllers.projection import PASSED, Projection
 from fermo.controllers.safety_filter import SafetyFilter, stand_still
 from fermo.errors import FermoError
 
@@ -95,7 +95,7 @@ class ArmFilter:
         velocity = (target.detach().double() - goal) / self._period
         safe, found = self._filter.filter(velocity, {_GOAL: goal, _MEASURED: measured})
         stepped = (goal + self._period * safe).clamp(self._low, self._high)
-        passed = torch.from_numpy(found.outcome == Outcome.PASSED)[:, None]
+        passed = torch.from_numpy(found.outcome == PASSED)[:, None]
         self._goal = torch.where(passed, target.detach().double(), stepped)
         return self._goal.to(target.dtype, copy=True), found
 

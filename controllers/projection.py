@@ -1,7 +1,8 @@
 """The commands nearest to the wanted ones that meet every row, over N worlds: one small quadratic program at a time.
 
 Rows that are not affine in the command are linearised about the present one and the program is solved again, until
-they are met where they are exact: sequential quadratic programming. Only worlds that miss a row cost a program.
+they are met where they are exact: sequential quadratic programming. Every third round goes half of the way, which ends
+a swing along a curved wall, from one side to the other. Only worlds that miss a row cost a program.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
@@ -20,18 +20,14 @@ Brake = Callable[[State], Array]
 """The commands that stop, ``(N, m)``."""
 
 _RANK = 1e-9  # rows whose smallest singular value is a smaller share of the largest are not independent
+_HALF_STEP = 3  # every so many rounds
 _STILL = 1e-9  # a command that moves by less than this from one program to the next will not move again
 
+NAMES = ("passed", "changed", "softened", "not finite", "not solved", "not converged")
+"""What can become of a command. Softened: no command meets all rows, and this one misses them by as little as their
+weights say. The last three are failures: no command was found that can be trusted."""
 
-class Outcome(IntEnum):
-    """What became of a command. The last three are failures: no command was found that can be trusted."""
-
-    PASSED = 0
-    CHANGED = 1
-    SOFTENED = 2  # no command meets all rows; this one misses them by as little as their weights say
-    NOT_FINITE = 3
-    NOT_SOLVED = 4  # not to the satisfaction of `is_optimal`
-    NOT_CONVERGED = 5
+PASSED, CHANGED, SOFTENED, NOT_FINITE, NOT_SOLVED, NOT_CONVERGED = range(len(NAMES))
 
 
 @dataclass(kw_only=True)
@@ -40,7 +36,7 @@ class Projection:
 
     Attributes:
         command: The nearest commands, shape ``(N, m)``; to be used nowhere where `failed`.
-        outcome: `Outcome` of each, shape ``(N,)``.
+        outcome: Places in `NAMES`, shape ``(N,)``.
         rows: A at `command`, shape ``(N, R, m)``.
         spare: ``A u - b`` there, negative where a row is missed, shape ``(N, R)``.
         multipliers: Of the rows, shape ``(N, R)``; positive where a row turned the command aside.
@@ -60,7 +56,7 @@ class Projection:
     @property
     def failed(self) -> Array:
         """Where no command can be trusted, shape ``(N,)`` bool."""
-        return self.outcome >= Outcome.NOT_FINITE
+        return self.outcome >= NOT_FINITE
 
     def slack(self, world: int = 0) -> float:
         """By how much the worst row is missed, in its barrier's unit."""
@@ -104,10 +100,11 @@ class Projector:
         if not missing.any():
             return found
         at_work = missing
-        for _ in range(self._rounds):
+        for turn in range(self._rounds):
+            step = 0.5 if turn % _HALF_STEP == _HALF_STEP - 1 else 1.0
             bounds = _times(found.rows, found.command) - found.spare
             for world in np.flatnonzero(at_work):
-                at_work[world] = self._solve(found, world, wanted[world], bounds[world], state)
+                at_work[world] = self._solve(found, world, wanted[world], bounds[world], state, step)
             if self._curved:
                 found.rows, found.spare = self._look(found.command, state)
             else:
@@ -128,8 +125,8 @@ class Projector:
         """The wanted commands themselves, inside the box."""
         command = np.minimum(np.maximum(wanted, self._low), self._high)
         rows, spare = self._look(command, state)
-        outcome = np.where((command == wanted).all(axis=1), Outcome.PASSED, Outcome.CHANGED)
-        outcome[~(np.isfinite(wanted).all(axis=1) & np.isfinite(spare).all(axis=1))] = Outcome.NOT_FINITE
+        outcome = np.where((command == wanted).all(axis=1), PASSED, CHANGED)
+        outcome[~(np.isfinite(wanted).all(axis=1) & np.isfinite(spare).all(axis=1))] = NOT_FINITE
         return Projection(
             command=command, outcome=outcome, rows=rows, spare=spare, multipliers=np.zeros(spare.shape),
             clearance=(spare / self._lipschitz).min(axis=1), box=(self._low, self._high),
@@ -145,7 +142,9 @@ class Projector:
     def _misses(self, found: Projection) -> Array:
         return (found.spare < -self._tolerance).any(axis=1)
 
-    def _solve(self, found: Projection, world: int, wanted: Array, bounds: Array, state: State) -> bool:
+    def _solve(
+        self, found: Projection, world: int, wanted: Array, bounds: Array, state: State, step: float
+    ) -> bool:
         """One world's program, softened where it has no point; whether another round may still change it."""
         problem = QuadraticProgram(
             weight=np.ones(len(wanted)), target=wanted, rows=found.rows[world],
@@ -154,29 +153,28 @@ class Projector:
         solution = self._solver(problem)
         softened = solution.status == "infeasible"
         if softened and self._curved and (found.command[world] != (brake := self.brake(state)[world])).any():
-            found.command[world], found.outcome[world] = brake, Outcome.CHANGED
+            found.command[world], found.outcome[world] = brake, CHANGED
             return True
         if softened:
             problem = soften(problem, self._slack_weight)
             solution = self._solver(problem)
         if not is_optimal(problem, solution):
-            found.outcome[world] = Outcome.NOT_SOLVED
+            found.outcome[world] = NOT_SOLVED
             return False
-        command = solution.x[: len(wanted)]
-        moved = np.abs(command - found.command[world]).max() > _STILL
-        found.command[world] = command
+        move = step * (solution.x[: len(wanted)] - found.command[world])
+        found.command[world] += move
         found.multipliers[world] = -solution.multipliers[-len(bounds) :]
-        found.outcome[world] = Outcome.SOFTENED if softened else Outcome.CHANGED
-        return moved or not softened
+        found.outcome[world] = SOFTENED if softened else CHANGED
+        return not softened or np.abs(move).max() > _STILL
 
     def _judge(self, found: Projection, missing: Array, wanted: Array, state: State) -> None:
         """Which of the commands that miss a row stand: softened ones, unless braking would be better."""
-        found.outcome[missing & (found.outcome == Outcome.CHANGED)] = Outcome.NOT_CONVERGED
-        found.outcome[~missing & (found.outcome == Outcome.SOFTENED)] = Outcome.CHANGED  # needed in between only
-        if self._curved and (softened := found.outcome == Outcome.SOFTENED).any():
+        found.outcome[missing & (found.outcome == CHANGED)] = NOT_CONVERGED
+        found.outcome[~missing & (found.outcome == SOFTENED)] = CHANGED  # needed in between only
+        if self._curved and (softened := found.outcome == SOFTENED).any():
             brake = self.brake(state)
             braked = self._cost(brake, wanted, self._look(brake, state)[1])
-            found.outcome[softened & (self._cost(found.command, wanted, found.spare) > braked)] = Outcome.NOT_CONVERGED
+            found.outcome[softened & (self._cost(found.command, wanted, found.spare) > braked)] = NOT_CONVERGED
 
     def _cost(self, command: Array, wanted: Array, spare: Array) -> Array:
         """What a softened program minimises, shape ``(N,)``, with the slack that the exact rows need."""

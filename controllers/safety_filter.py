@@ -24,12 +24,9 @@ import torch
 from torch import Tensor
 
 from fermo.controllers.barriers import Array, Barrier, State
-from fermo.controllers.projection import Brake, Outcome, Projection, Projector
+from fermo.controllers.projection import NAMES, Brake, Projection, Projector
 from fermo.controllers.quadratic_program import Solver, solve
 from fermo.errors import FermoError
-
-NAMES = tuple(outcome.name.lower().replace("_", " ") for outcome in Outcome)
-"""Of the outcomes, in counts and reports."""
 
 
 class SafetyFilter:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from fermo.controllers.arm_filter import ArmFilter
-from fermo.controllers.projection import Outcome, Projection
-from fermo.controllers.safety_filter import NAMES
+from fermo.controllers.projection import NAMES, PASSED, Projection
 from fermo.hardware.robot import Applied, Reading, Robot
 from fermo.hardware.wrapped_robot import WrappedRobot
 
@@ -27,7 +26,7 @@ class Intervention:
         stamp: Of the reading it was judged by [s].
         wanted: What the policy asked for, in the command's unit.
         given: What the robot was given instead.
-        outcome: See `fermo.controllers.projection.Outcome`.
+        outcome: One of `fermo.controllers.projection.NAMES`.
         rows: The rows that turned it aside; none where its box did, or a fallback.
         slack: By how much the worst row is missed all the same, in its barrier's unit; 0 where all are met.
         slope: How steeply the command follows the bounds of those rows; None where they are not independent, which is
@@ -123,7 +122,7 @@ class FilteredRobot(WrappedRobot):
         given = safe[0].numpy()
         applied = super().write(given)
         self._note(found, reading, command, given)
-        if found.outcome[0] == Outcome.PASSED or applied.reason:
+        if found.outcome[0] == PASSED or applied.reason:
             return applied
         return Applied(command=applied.command, clipped=applied.command != command, reason=FILTERED)
 
@@ -132,7 +131,7 @@ class FilteredRobot(WrappedRobot):
         report.counts[outcome] += 1
         if report.assured is not None and report.action_error is not None:
             report.assured += bool(found.clearance[0] / self.spec.rate_hz >= report.action_error)
-        if found.outcome[0] == Outcome.PASSED:
+        if found.outcome[0] == PASSED:
             return
         slope = found.slope()
         report.interventions.append(Intervention(

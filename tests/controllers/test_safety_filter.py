@@ -22,9 +22,9 @@ from fermo.controllers.barriers import (
     double_integrator,
 )
 from fermo.controllers.kinematics import SerialChain
-from fermo.controllers.projection import Projection
+from fermo.controllers.projection import NAMES, Projection
 from fermo.controllers.quadratic_program import QuadraticProgram, Solution, solve
-from fermo.controllers.safety_filter import NAMES, SafetyFilter, decelerate, stand_still
+from fermo.controllers.safety_filter import SafetyFilter, decelerate, stand_still
 from fermo.errors import FermoError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -129,6 +129,7 @@ def test_an_arm_never_leaves_its_room_whatever_is_asked_and_mismeasured(
     random = torch.Generator().manual_seed(seed)
     worlds, safety = 16, so101_filter(error)
     q = tensor(*HOME_QPOS) + 0.1 * torch.randn(worlds, 6, generator=random, dtype=torch.float64)
+    q = torch.where(room(q).min(dim=1, keepdim=True).values > 0.02, q, tensor(*HOME_QPOS))
     for _ in range(60):
         if adversary:  # straight for the nearest wall, with the error that hides it most
             point = q.clone().requires_grad_()
@@ -141,7 +142,7 @@ def test_an_arm_never_leaves_its_room_whatever_is_asked_and_mismeasured(
         midway, q = q + step / 2, q + step
         assert (room(q) >= -1e-6).all()
         assert (room(midway) >= -0.01).all()  # on the way the bound is that of the curvature
-    assert safety.counts["passed"] + safety.counts["changed"] == 60 * worlds  # always feasible
+    assert safety.counts["softened"] == safety.counts["not solved"] == 0  # always feasible
 
 
 def accelerated(error: float, velocity_error: float) -> list:

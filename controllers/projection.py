@@ -140,7 +140,7 @@ class Projector:
         return rows, _times(rows, command) - bounds
 
     def _misses(self, found: Projection) -> Array:
-        return (found.spare < -self._tolerance).any(axis=1)
+        return ~(found.spare >= -self._tolerance).all(axis=1)  # what is not a number is missed, too
 
     def _solve(
         self, found: Projection, world: int, wanted: Array, bounds: Array, state: State, step: float

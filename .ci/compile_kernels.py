@@ -98,10 +98,13 @@ def launched_modules(name: str) -> list[tuple[Any, int]]:
     import torch
 
     from fermo.envs.core.backend import make_backend
+    from fermo.envs.core.warp_random import random_words
     from fermo.envs.registry import make_task
 
     task = make_task(name)
+    worlds = torch.arange(2)
     with recording() as modules:
+        random_words(0, 0, worlds, worlds, worlds, 1)
         backend = make_backend("warp", task.engine_model("warp"), 2, device="cpu", refresh=task.refresh)
         everyone = torch.ones(2, dtype=torch.bool)
         backend.reset(everyone, backend.read("qpos"), backend.read("qvel"))

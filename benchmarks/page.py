@@ -115,6 +115,7 @@ def _profile(found: Profile) -> str:
             f"`fermo profile {name} --num-envs {found.num_envs}{place} --steps {found.steps}`: "
             f"{1e3 * found.step_s:.3f} ms a step on {found.device}, {1e3 * found.bare_step_s:.3f} ms without clocks.",
             charts.shares(found),
+            *_launches(found),
             _table(("stage", "ms a step", "share"), rows),
             "Physics by MuJoCo's own timers, one world on one thread:",
             _table(("phase", "ms a step", "share"), split),
@@ -137,6 +138,13 @@ def _filters(found: FilterResults) -> str:
         f"{found.problems:,} programs; in {found.unsafe:.0%} of them the wanted command was not safe. The error is the "
         f"distance of an answer from the checked one [rad/s].\n\n{_table(header, rows)}"
     )
+
+
+def _launches(found: Profile) -> list[str]:
+    if found.launches is None:
+        return []
+    warp, tensor = found.launches.warp, found.launches.tensor
+    return [f"As one graph, a step has {warp} nodes of Warp's (physics), {tensor} of torch's (the rest), whatever N."]
 
 
 def _training(found: ShortTraining) -> str:

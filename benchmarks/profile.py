@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from fermo.benchmarks.contender import Case
+from fermo.benchmarks.launches import Launches, count_launches
 from fermo.benchmarks.record import record, task_actions
 from fermo.benchmarks.trace import Trace
 from fermo.envs.core.task import Task
@@ -71,6 +72,7 @@ class Profile:
         bare_step_s: Median time of a step without them; on CUDA, of the captured graph [s].
         stages: In the order of a step; they add up to `step_s`.
         physics: MuJoCo's own split of physics, shares of its step, from its timers on one world.
+        launches: Operations that one step asks the device for; None on the CPU back end, where that is no measure.
     """
 
     task: str
@@ -82,6 +84,7 @@ class Profile:
     bare_step_s: float
     stages: tuple[Share, ...]
     physics: tuple[Share, ...]
+    launches: Launches | None = None
 
 
 class StageClock:
@@ -137,6 +140,7 @@ def profile(task: Task, case: Case, steps: int, perturbations: Sequence[Perturba
         stages=tuple(Share(stage=stage, seconds=seconds / steps, share=seconds / whole)
                      for stage, seconds in clock.seconds.items()),
         physics=physics_split(task, life),
+        launches=count_launches(task, min(case.num_envs, 2)) if case.backend == "warp" else None,
     )  # fmt: skip
 
 

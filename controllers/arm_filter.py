@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from fermo.controllers.barriers import JointHalfSpaces, PointHalfSpaces
 from fermo.controllers.kinematics import SerialChain
 from fermo.controllers.projection import PASSED, Projection
 from fermo.controllers.safety_filter import SafetyFilter, stand_still
-from fermo.errors import FermoError
 
 _GOAL, _MEASURED = "joint_goal", "joint_position"
 
@@ -112,33 +110,6 @@ class ArmFilter:
             self._goal = start
         else:
             self._goal = torch.where(mask[:, None], math.nan if start is None else start, self._goal)
-
-
-def action_error(sensitivity: Iterable[Mapping[str, Any]], errors: Mapping[str, float]) -> float:
-    r"""How far an action can be moved by errors of the observations, :math:`\|\pi(\hat y) - \pi(y)\| \le \Delta_\pi`.
-
-    .. math:: \Delta_\pi^2 = \sum_c \Big( \sum_s G_{cs} \zeta_s \Big)^2
-
-    with one gain :math:`G_{cs}` for each command c and observation signal s. Where the filter's clearance is at least
-    this, rows and margin hold for the action that the policy would have chosen on the true observation too: neither the
-    sensor's error nor the filter made a difference.
-
-    Args:
-        sensitivity: The certificate's rows: ``"command"``, ``"observation"`` and ``"gain"``, l2 to l2 in SI units.
-        errors: zeta, the largest l2 error of each observation signal in its unit; a signal left out has none.
-
-    Raises:
-        FermoError: An error is named for a signal that the certificate does not know.
-    """
-    total: dict[str, float] = {}
-    seen: set[str] = set()
-    for row in sensitivity:
-        seen.add(row["observation"])
-        gained = row["gain"] * errors.get(row["observation"], 0.0)
-        total[row["command"]] = total.get(row["command"], 0.0) + gained
-    if unknown := sorted(set(errors) - seen):
-        raise FermoError(f"the certificate has no signal {unknown[0]!r}; it speaks of {', '.join(sorted(seen))}")
-    return math.hypot(*total.values())
 
 
 def _name(plane: Sequence[float]) -> str:

@@ -95,7 +95,7 @@ def reproductions() -> str:
 
 def results() -> str:
     """The rows of the demo's reproduction alone."""
-    from fermo.cli.reproductions import SO101_DEMO
+    from fermo.cli.reproductions.so101_demo import SO101_DEMO
     from fermo.training.reproduce.table import markdown_table
 
     return markdown_table(SO101_DEMO)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TASKS: dict[str, str] = {
     "fermo/SO101-Reach-v0": "fermo.envs.tasks.so101_reach:Reach",
     "fermo/SO101-PickCube-v0": "fermo.envs.tasks.so101_pick_cube:PickCube",
+    "fermo/CartPole-v0": "fermo.envs.tasks.cart_pole:CartPole",
+    "fermo/Pendulum-v0": "fermo.envs.tasks.pendulum:Pendulum",
     "fermo/Hopper-v5": "fermo.envs.tasks.gymnasium.planar_walker:Hopper",
     "fermo/Walker2d-v5": "fermo.envs.tasks.gymnasium.planar_walker:Walker2d",
     "fermo/HalfCheetah-v5": "fermo.envs.tasks.gymnasium.half_cheetah:HalfCheetah",

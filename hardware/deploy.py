@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fermo.assets.scenes.so101 import HOME_QPOS, JOINT_NAMES, TOOL_SITE, so101_scene
-from fermo.controllers.arm_filter import ArmFilter, action_error
+from fermo.controllers.arm_filter import ArmFilter
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.kinematics import SerialChain
 from fermo.errors import FermoError
@@ -25,7 +25,9 @@ from fermo.hardware.servo_loop import ServoedRobot
 from fermo.hardware.servo_process import ServoProcess
 from fermo.hardware.twins.supervisor import Supervisor, Twin, spawn_twin
 from fermo.policies.base import Policy
-from fermo.policies.certificate import verify_certificate
+from fermo.policies.certificates.certificate import verify_certificate
+from fermo.policies.certificates.check_certificate import read_map
+from fermo.policies.certificates.deviation import deviations
 from fermo.policies.checkpoint import load_checkpoint
 
 LIFT_HEIGHT = 0.05
@@ -196,11 +198,18 @@ def filtered_so101(robot: Robot, safety: ArmFilterConfig, certified: Path | None
     arm_filter = ArmFilter(
         safety, chain, names=JOINT_NAMES, low=command.low, high=command.high, rate_hz=robot.spec.rate_hz
     )
-    moved = None
-    if certified and (certified / "certificate.json").is_file():
-        error = safety.error * math.sqrt(command.size)  # l2
-        moved = action_error(verify_certificate(certified)["sensitivity"], {"joint_position": error})
-    return FilteredRobot(robot, arm_filter, action_error=moved)
+    return FilteredRobot(robot, arm_filter, action_error=_action_error(certified, safety.error) if certified else None)
+
+
+def _action_error(folder: Path, error: float) -> float | None:
+    """How far errors of the joint angles move a checkpoint's action (l2) [rad]; None where it has no certificate."""
+    if not (folder / "certificate.json").is_file():
+        return None
+    lipschitz = verify_certificate(folder)["lipschitz"]
+    if error == 0.0:
+        return 0.0
+    (goals,) = deviations(read_map(folder), {"joint_position": error}, lipschitz)
+    return goals.bound
 
 
 def deploy_on_twin(

@@ -48,8 +48,8 @@ class FilterReport:
 
     Attributes:
         counts: Commands by outcome.
-        assured: Commands so far from every row that no error of the sensors within the stated bounds could have made
-            the filter act; None where no certificate says how far such an error moves the policy's action.
+        assured: Commands so far from every row that the policy would meet them all from any joint angles within the
+            stated error of those measured; None where no certificate says how far that moves its action.
         action_error: How far that is, in the command's unit (l2).
         interventions: Every command that did not pass, in order.
     """
@@ -83,7 +83,8 @@ class FilteredRobot(WrappedRobot):
     Args:
         robot: With ``"joint_position"`` among its observations; its commands are joint goals.
         safety: The filter, at the rate at which commands are written.
-        action_error: See `fermo.controllers.arm_filter.action_error`; None where nothing is certified.
+        action_error: How far errors of the joint angles can move the policy's action (l2) [rad]; None where nothing is
+            certified.
 
     Attributes:
         report: What the filter did since this object was made.

@@ -74,8 +74,12 @@ class Policy(nn.Module, ABC):
         return self
 
     def certificate(self) -> dict[str, Any] | None:
-        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing can be proved."""
+        """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing is."""
         return None
+
+    def why_uncertified(self) -> str | None:
+        """Why `certificate` gives None, for the model card and ``fermo certify``; None when it gives one."""
+        return "its family states no proof of its slope"
 
     def predict(self, observation: np.ndarray, state: Any = None, episode_start: np.ndarray | None = None,
                 deterministic: bool = True) -> tuple[np.ndarray, Any]:  # fmt: skip

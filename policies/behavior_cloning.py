@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
 from fermo.policies.behavior_cloning_config import BehaviorCloningConfig
-from fermo.policies.certificate import FeedforwardMap, certify
-from fermo.policies.falsifier import steepest_slope
+from fermo.policies.certificates.certificate import FeedforwardMap, certify
+from fermo.policies.certificates.falsifier import steepest_pair
 from fermo.policies.network import mlp
 from fermo.policies.normalizer import Normalizer
 from fermo.signal import PlantSpec
@@ -86,25 +86,32 @@ class BehaviorCloningPolicy(Policy):
             loss = distance(predicted, target)
         return loss, {"loss": loss.detach()}
 
-    def certificate(self) -> dict[str, Any]:
-        """What is proved of the deployed weights (see `fermo.policies.certificate`), with the steepest slope found.
+    def why_uncertified(self) -> str | None:
+        """None: a perceptron between affine normalisers can be certified."""
+        return None
+
+    def certificate(self) -> dict[str, Any] | None:
+        """What is proved of the deployed weights (`fermo.policies.certificates`), with the steepest slope found.
 
         Raises:
-            FermoError: A search found a slope above the bound, so one of the two is wrong.
+            FermoError: The weights are not finite, or a search found a slope above the bound: one of them is wrong.
         """
+        if self.why_uncertified() is not None:
+            return None
         folded = copy.deepcopy(self).cpu().fold().requires_grad_(False)
         tensors = {name: tensor.numpy() for name, tensor in folded.state_dict().items()}
-        proved = certify(
-            FeedforwardMap.from_tensors(tensors, self.spec, self.config.activation, self.config.action_base),
-            gamma_requested=getattr(self.config, "gamma", None),
-        )
+        deployed = FeedforwardMap.from_tensors(
+            tensors, self.spec, self.config.activation, self.config.action_base,
+            squash=isinstance(folded.network[-1], nn.Tanh),
+        )  # fmt: skip
+        proved = certify(deployed, gamma_requested=getattr(self.config, "gamma", None))
         generator = torch.Generator().manual_seed(0)
         points = torch.randn(64, self.spec.observation_size, generator=generator)
-        found = steepest_slope(folded.normalized_map, points, generator=generator)
-        if found > proved["lipschitz"] * (1 + ROUNDING):
-            bound = proved["lipschitz"]
-            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {found:.6g}: report this as a bug")
-        return proved | {"steepest_slope_found": found}
+        pair = steepest_pair(folded.normalized_map, points, generator=generator)
+        bound, ends = proved["lipschitz"], (pair.first.double().numpy(), pair.second.double().numpy())
+        if pair.slope > bound * (1 + ROUNDING):
+            raise FermoError(f"the bound {bound:.6g} is refuted by a slope of {pair.slope:.6g}: report this as a bug")
+        return proved | {"steepest_slope_found": deployed.slope(*ends), "steepest_pair": [end.tolist() for end in ends]}
 
 
 def _base_slice(spec: PlantSpec, name: str | None) -> slice | None:

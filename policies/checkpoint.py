@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 import fermo
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
-from fermo.policies.certificate import sha256_of
-from fermo.policies.checkpoint_header import FORMAT, REMEDY, first_line, read_header, read_spec
+from fermo.policies.checkpoint_header import FORMAT, REMEDY, first_line, read_header, read_spec, sha256_of
 from fermo.policies.model_card import model_card
 from fermo.policies.registry import config_class, policy_class
 
@@ -86,8 +85,10 @@ def _write_files(policy: Policy, folder: Path, extra: dict[str, Any] | None) -> 
         "format": FORMAT, "fermo_version": fermo.__version__, "written": written, "family": policy.family,
         "config": asdict(policy.config), "sha256": digests, "extra": extra or {},
     }  # fmt: skip
-    _write_json(folder / "config.json", header)
     certificate = policy.certificate()
+    if certificate is None:
+        header["uncertified"] = policy.why_uncertified()
+    _write_json(folder / "config.json", header)
     if certificate is not None:
         made = {"weights_sha256": digests["model.safetensors"], "fermo_version": fermo.__version__, "date": written}
         _write_json(folder / "certificate.json", certificate | made)

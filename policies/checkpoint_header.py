@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from fermo.errors import FermoError
-from fermo.policies.certificate import sha256_of
 from fermo.signal import PlantSpec
 
 FORMAT = 1
@@ -46,6 +46,11 @@ def read_spec(folder: str | Path) -> PlantSpec:
         return PlantSpec.from_json(_read_json(path)["plant"])
     except (KeyError, TypeError, ValueError) as error:
         raise FermoError(f"{path} does not describe a plant: {error}; {REMEDY}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

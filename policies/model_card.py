@@ -24,7 +24,7 @@ Made by fermo {header["fermo_version"]} for a plant at {spec.rate_hz:g} Hz.
 
 ## Robustness
 
-{_robustness(certificate)}
+{_robustness(header, certificate)}
 
 ## Settings
 
@@ -45,17 +45,18 @@ def _signals(signals: tuple[Signal, ...]) -> str:
     return f"| name | shape | unit | device | |\n|---|---|---|---|---|\n{rows}"
 
 
-def _robustness(certificate: dict[str, Any] | None) -> str:
+def _robustness(header: dict[str, Any], certificate: dict[str, Any] | None) -> str:
     if certificate is None:
-        return "No certificate: nothing is proved about this family's slope."
+        return f"No certificate: {header['uncertified']}."
     rows = "\n".join(
         f"| `{row['command']}` | `{row['observation']}` | {row['gain']:.4g} {row['unit']} |"
         for row in certificate["sensitivity"]
     )
     origin = "by construction" if certificate["by_construction"] else "as training left it, nothing was constrained"
+    conditions = "\n".join(f"- {line}" for line in certificate["conditions"])
     return (
         f"Lipschitz bound {certificate['lipschitz']:.6g} ({certificate['norm']}, normalised units, "
         f"{certificate['domain']}; {certificate['method']}; {origin}). Steepest slope a search found: "
         f"{certificate['steepest_slope_found']:.6g}.\n\n"
-        f"| command | per unit of | moves at most |\n|---|---|---|\n{rows}"
+        f"| command | per unit of | moves at most |\n|---|---|---|\n{rows}\n\n{conditions}"
     )

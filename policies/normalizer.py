@@ -60,8 +60,8 @@ class Normalizer(nn.Module):
         self.std.copy_(torch.maximum(data.std(0, correction=0), self.floor.double().to(data.device)))
 
     def forward(self, value: Tensor) -> Tensor:
-        """SI units to normalised, shape ``(..., size)``."""
-        return (value - self.mean) / self.std
+        """SI units to normalised, shape ``(..., size)``, in the statistics' precision."""
+        return (value.to(self.mean.dtype) - self.mean) / self.std
 
     def inverse(self, normalized: Tensor) -> Tensor:
         """Normalised to SI units, shape ``(..., size)``."""

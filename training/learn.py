@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.policies.actor_mlp.policy import ActorMlpPolicy
@@ -21,7 +23,8 @@ from fermo.training.loops.state import FILE_NAME
 
 
 def learn(folder: Path, *, task: str, learner: str, config: AnyLearner, num_envs: int, backend: str = "cpu",
-          threads: int = 0, seed: int = 0, processes: Processes | None = None) -> ActorMlpPolicy:  # fmt: skip
+          threads: int = 0, seed: int = 0, perturbations: Sequence[Perturbation] = (),
+          processes: Processes | None = None) -> ActorMlpPolicy:  # fmt: skip
     """Train an actor and leave it in ``folder/checkpoint``.
 
     Args:
@@ -33,6 +36,7 @@ def learn(folder: Path, *, task: str, learner: str, config: AnyLearner, num_envs
         backend: ``"cpu"`` or ``"warp"``.
         threads: Of the CPU back end; 0 takes all, or this process's share of them.
         seed: Of the worlds, the networks and the exploration.
+        perturbations: What is wrong with the worlds, in this order.
         processes: Which other processes train the same networks; only `PpoConfig` knows of them.
 
     Raises:
@@ -42,7 +46,7 @@ def learn(folder: Path, *, task: str, learner: str, config: AnyLearner, num_envs
     processes = processes or Processes()
     env = VectorEnv(
         make_task(task), num_envs, backend=backend, seed=seed, autoreset_mode=AutoresetMode.SAME_STEP,
-        worlds=processes.worlds(num_envs), backend_options=_place(backend, threads),
+        perturbations=perturbations, worlds=processes.worlds(num_envs), backend_options=_place(backend, threads),
     )  # fmt: skip
     options: dict[str, Any] = {"seed": seed, "folder": folder, "resume": (folder / FILE_NAME).is_file()}
     try:

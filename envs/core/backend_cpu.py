@@ -16,7 +16,8 @@ from fermo.envs.core.backend import BackendError
 from fermo.envs.core.parameters import check_together, inside, limits, refusal
 from fermo.errors import unknown_name
 
-_BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+# A state that is not finite, or huge: three warnings in a row, of position, velocity and acceleration.
+_BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
 _STRUCTURE = frozenset({"geom_type"})
 _INPUTS = frozenset({"qfrc_applied", "xfrc_applied", "eq_active", "mocap_pos", "mocap_quat", "userdata"})
 
@@ -47,8 +48,9 @@ class CpuBackend:
         self._stage = mujoco.mjtStage.mjSTAGE_VEL if refresh else mujoco.mjtStage.mjSTAGE_NONE
         self._views: dict[str, Tensor] = {}
         self._rows = torch.from_numpy(self.batch.state)
+        self._fresh = self._rows[0].clone()
         self._last_good = self._rows.clone()
-        self._warnings_seen = self._bad_states()
+        self._bad_states = self.batch.warning[:, _BAD_STATE, 1]  # counted by the engine, cleared here
         self._ctrl = self.read("ctrl")
         self._given: set[str] = set()
         self._kept = slice(0, _moving_size(model))
@@ -75,13 +77,8 @@ class CpuBackend:
         self._last_good[:, self._kept] = self._rows[:, self._kept]
         ids = None if not self.failed.any() else (~self.failed).numpy()
         self.batch.step(ids=ids, nstep=substeps, stage=self._stage)
-        seen = self._bad_states()
-        if not np.array_equal(seen, self._warnings_seen):
-            self._freeze(torch.from_numpy(seen > self._warnings_seen), ctrl.to(self.dtype))
-            self._warnings_seen = seen
-
-    def _bad_states(self) -> np.ndarray:
-        return self.batch.warning[:, [int(kind) for kind in _BAD_STATE], 1].sum(axis=1)
+        if self._bad_states.any():
+            self._freeze(torch.from_numpy(self._bad_states.any(axis=1)), ctrl.to(self.dtype))
 
     def _freeze(self, worlds: Tensor, ctrl: Tensor) -> None:
         """MuJoCo resets a world whose state diverges or is not finite; put it back where it was and leave it there."""
@@ -89,6 +86,7 @@ class CpuBackend:
         self._put_back(worlds, ctrl)
         self.batch.forward(ids=worlds.numpy())
         self._put_back(worlds, ctrl)  # forward resets a world that was given a bad state to start from
+        self._bad_states[:] = 0
 
     def _put_back(self, worlds: Tensor, ctrl: Tensor) -> None:
         self._rows[worlds] = self._last_good[worlds]
@@ -98,11 +96,11 @@ class CpuBackend:
         """See `Backend.reset`."""
         if not mask.any():
             return
-        self.batch.reset(ids=mask.numpy(), stage=mujoco.mjtStage.mjSTAGE_NONE)
+        # Written here rather than by the engine, whose threads take longer to wake than this takes.
+        self._rows[mask] = self._fresh
         self.read("qpos")[mask] = qpos[mask].to(self.dtype)
         self.read("qvel")[mask] = qvel[mask].to(self.dtype)
         self.failed[mask] = False
-        self._warnings_seen = self._bad_states()
 
     def forward(self, mask: Tensor) -> None:
         """See `Backend.forward`."""

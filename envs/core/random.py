@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,27 +16,33 @@ from torch import Tensor
 
 from fermo.envs.core import host
 
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
+_MASK, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
+_WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
+_ROUNDS = _WEYL[:, None] * np.arange(10, dtype=np.uint64)  # added to the key, round by round
 
 
-Words = TypeVar("Words", Tensor, np.ndarray)
+def philox4x32(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Philox4x32-10; 32-bit words are kept as uint64, which holds the product of two.
 
+    With ``hi_j lo_j`` the two halves of ``M_j c_2j``, a round is::
 
-def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, ...]:
-    """Four 32-bit words (as int64) for a 128-bit counter and a 64-bit key; tensors or arrays, which broadcast."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(_ROUNDS):
-        # An int64 product wraps modulo 2^64, and its bits are those of the unsigned product.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        hi0, lo0 = (p0 >> 32) & _MASK, p0 & _MASK
-        hi1, lo1 = (p1 >> 32) & _MASK, p1 & _MASK
         c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return c0, c1, c2, c3
+
+    Args:
+        counter: Words c0 to c3, shape ``(4, ...)``.
+        key: Words k0 and k1, shape ``(2, ...)``, broadcast against the counter's.
+
+    Returns:
+        The four words, shape ``(4, ...)``.
+    """
+    even, odd = counter[0::2], counter[1::2]  # the pair that is multiplied, and the other
+    multipliers = _MULTIPLIERS.reshape(-1, *[1] * (counter.ndim - 1))
+    rounds = _ROUNDS.reshape(2, -1, *[1] * (counter.ndim - 1))
+    for turn in ((key[:, None] + rounds) & _MASK).swapaxes(0, 1):
+        product = even * multipliers
+        even, odd = (product >> _HALF)[::-1] ^ odd ^ turn, (product & _MASK)[::-1]
+    return np.stack([even[0], odd[0], even[1], odd[1]])
 
 
 class WorldRandom:
@@ -50,7 +55,7 @@ class WorldRandom:
     """
 
     def __init__(self, seed: int, worlds: Tensor, episode: Tensor) -> None:
-        self.seed = seed & _MASK
+        self.seed = seed & 0xFFFFFFFF
         self.worlds = worlds.to(torch.int64)
         self.episode = episode
 
@@ -86,16 +91,15 @@ class WorldRandom:
 
     def _words(self, use: str, count: int, step: int | Tensor) -> Tensor:
         """Uniform 32-bit words, shape ``(N, count)`` int64."""
-        device = self.worlds.device
-        blocks = torch.arange((count + 3) // 4, device=device)
-        column = torch.zeros_like(self.worlds)[:, None]
-        step = (step.to(torch.int64)[:, None] if isinstance(step, Tensor) else column + step) & _MASK
-        stream = zlib.crc32(use.encode())
-        counter = (column + blocks, step, column + stream, self.episode[:, None] & _MASK)
-        key = (column + self.seed, self.worlds[:, None] & _MASK)
-        if host.on_host(column):
-            arrays = philox4x32(tuple(part.numpy() for part in counter), tuple(part.numpy() for part in key))
-            words = tuple(torch.from_numpy(array) for array in arrays)
-        else:
-            words = philox4x32(counter, key)
-        return torch.stack(words, dim=-1).flatten(1)[:, :count]
+        stream, blocks = zlib.crc32(use.encode()), (count + 3) // 4
+        if not host.on_host(self.worlds):
+            from fermo.envs.core.warp_random import random_words
+
+            steps = step.to(torch.int64) if isinstance(step, Tensor) else torch.full_like(self.worlds, step)
+            return random_words(self.seed, stream, self.worlds, self.episode, steps, blocks)[:, :count]
+        counter, key = np.empty((4, len(self.worlds), blocks), np.uint64), np.empty((2, len(self.worlds), 1), np.uint64)
+        counter[0], counter[1] = np.arange(blocks), step.numpy()[:, None] if isinstance(step, Tensor) else step
+        counter[2], counter[3] = stream, self.episode.numpy()[:, None]
+        key[0], key[1] = self.seed, self.worlds.numpy()[:, None]
+        words = np.moveaxis(philox4x32(counter & _MASK, key & _MASK), 0, -1).astype(np.int64)
+        return torch.from_numpy(words.reshape(len(self.worlds), 4 * blocks)[:, :count])

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fermo.envs.perturbations.projected_ascent import projected_ascent
 from fermo.envs.perturbations.scaled import ScaledPerturbation
 
 if TYPE_CHECKING:
     from fermo.envs.core.vector_env import VectorEnv
-
-STEPS = 10
-"""Gradient steps per observation."""
-
-STEP_FRACTION = 0.25
-"""Length of a step over the radius, 2.5 / STEPS: enough to cross the box from any start (Madry et al., ICLR 2018)."""
 
 
 class GradientAttack(ScaledPerturbation):
@@ -47,23 +42,13 @@ class GradientAttack(ScaledPerturbation):
         """See `Perturbation.observation`."""
         radius = self.channel_amplitude(obs)
         start = env.random.uniform(self.name, obs.shape[1:], step=env.steps, low=-1.0, high=1.0, dtype=obs.dtype)
-        # A rollout may run in inference mode, whose tensors can never carry a gradient; copies made outside it can.
-        with torch.inference_mode(False), torch.enable_grad():
-            delta = self._ascend(obs.clone(), radius.clone(), radius.clone() * start.clone())
-        return torch.where(radius > 0, obs + delta, obs)
-
-    def _ascend(self, obs: Tensor, radius: Tensor, delta: Tensor) -> Tensor:
-        with torch.no_grad():
-            honest = self.policy_map(obs)
+        with torch.inference_mode(False):  # a rollout may run in it, and its tensors can never carry a gradient
+            true = obs.clone()
+            honest = self.policy_map(true).detach()
         divisor = 1.0 if self.action_scale is None else self.action_scale.to(honest)
-        best, best_change = delta, torch.full_like(honest[:, 0], -torch.inf)
-        for step in range(STEPS + 1):
-            delta = delta.detach().requires_grad_(step < STEPS)
-            change = ((self.policy_map(obs + delta) - honest) / divisor).square().sum(dim=1)
-            better = change.detach() > best_change
-            best = torch.where(better[:, None], delta.detach(), best)
-            best_change = torch.where(better, change.detach(), best_change)
-            if step < STEPS:
-                (slope,) = torch.autograd.grad(change.sum(), delta)
-                delta = (delta.detach() + STEP_FRACTION * radius * slope.sign()).clamp(-radius, radius)
-        return best
+
+        def change(delta: Tensor) -> Tensor:
+            return ((self.policy_map(true + delta) - honest) / divisor).square().sum(dim=1)
+
+        delta = projected_ascent(change, radius, radius * start)
+        return torch.where(radius > 0, obs + delta, obs)

@@ -11,7 +11,10 @@ from torch import Tensor
 from fermo.envs.perturbations.actuation import ActionDelay, ActionNoise, ActionSaturation, AdversarialBlend
 from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import ActuatorForceLimit, CubeMass, Friction, JointDamping, ServoGain
+from fermo.envs.perturbations.dynamics_attack import DynamicsAttack
 from fermo.envs.perturbations.gradient_attack import GradientAttack
+from fermo.envs.perturbations.gradient_shift import GradientShift
+from fermo.envs.perturbations.learned_attack import LearnedAttack
 from fermo.envs.perturbations.sensing import (
     ObservationBias,
     ObservationDelay,
@@ -36,6 +39,9 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
         ObservationDelay,
         ObservationDropout,
         GradientAttack,
+        DynamicsAttack,
+        LearnedAttack,
+        GradientShift,
         ActionNoise,
         ActionDelay,
         ActionSaturation,

@@ -1,4 +1,4 @@
-"""Severities that change within an episode: drifting, wandering, or steered by an adversary with limited speed."""
+"""Severities that change: drawn for each episode, drifting, wandering, or steered by an adversary of limited speed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fermo.envs.perturbations.base import Perturbation
+from fermo.errors import FermoError
 
 if TYPE_CHECKING:
     from fermo.envs.core.vector_env import VectorEnv
@@ -63,6 +64,34 @@ class Schedule(Perturbation):
     def observation(self, env: VectorEnv, obs: Tensor) -> Tensor:
         """See `Perturbation.observation`."""
         return self.inner.observation(env, obs)
+
+
+class EpisodeDraw(Schedule):
+    """The severity is drawn for each episode, uniformly: domain randomisation.
+
+    Args:
+        kind: What is drawn.
+        low: Smallest severity, in its unit.
+        high: Largest.
+    """
+
+    def __init__(self, kind: Callable[[float], Perturbation], *, low: float, high: float) -> None:
+        if low > high:
+            raise FermoError(f"severities are drawn from low to high, got {low:g} to {high:g}")
+        kind(high)  # told now when it is outside the bounds
+        super().__init__(kind(low))
+        self.between = (low, high)
+
+    def reset(self, env: VectorEnv, mask: Tensor) -> None:
+        """See `Perturbation.reset`."""
+        low, high = self.between
+        drawn = env.random.uniform(f"{self.name} severity", low=low, high=high)
+        self.inner.severity = torch.where(mask, drawn, self.severity)
+        self.inner.reset(env, mask)
+
+    def next_severity(self, env: VectorEnv) -> Tensor:
+        """See `Schedule.next_severity`."""
+        return self.severity
 
 
 class LinearDrift(Schedule):

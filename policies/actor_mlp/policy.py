@@ -60,6 +60,13 @@ class ActorMlpPolicy(BehaviorCloningPolicy):
         """The next action, shape ``(N, 1, command_size)``."""
         return super().predict_action_chunk(obs.to(self.low.dtype))
 
+    def why_uncertified(self) -> str | None:
+        """An action base that passes around a squash or clip, whose bends free it from what the network subtracts."""
+        around = self.config.squash == "tanh" or self.config.observation_clip is not None
+        if self.config.action_base is not None and around:
+            return "its action base passes around the squash or the clip of the network, which no proof here covers"
+        return None
+
     @torch.no_grad()
     def take_over(self, layers: Sequence[nn.Linear], mean: Tensor | None = None, std: Tensor | None = None) -> None:
         """Copy a learner's actor: its linear layers in order, and its observations' statistics unless it has none."""

@@ -41,13 +41,17 @@ MISTAKES = {
     "train SO101-PickCube lipschitz_bc --policy.gama 3": "did you mean --policy.gamma?",
     "train SO101-PickCube lipschitz_bc --training.lr=-1": "lr must be positive",
     "train SO101-PickCube lipschitz_bc --data no-such-folder --folder no-such-run": "there is no dataset folder",
-    "train Hopper mlp_bc": "choose from SO101-PickCube-v0",
+    "train Hopper mlp_bc": "choose from CartPole-v0, Pendulum-v0, SO101-PickCube-v0",
     "train Hopper sca": "did you mean 'sac'?",
     "train Hopper ppo --training.gama 0.9": "did you mean --training.gamma?",
     "train Hopper td3 --training.hidden 0": "at least one positive width",
     "train Hopper ppo --num-envs 0": "num-envs must be positive",
+    "train Hopper ppo --perturb friction=0.5:x": "could not convert",
+    "train Hopper ppo --perturb friction=0.5:99": "friction severity 99",
+    "train Hopper ppo --perturb cube_mass=0.05": "cube",
     "train Hopper sb3_ppo --training.gae-lambda 2": "gae_lambda must lie between 0 and 1",
-    "record Hopper": "choose from SO101-PickCube-v0",
+    "record Hopper": "choose from CartPole-v0, Pendulum-v0, SO101-PickCube-v0",
+    "record Hopper --expert no-such-folder": "there is no checkpoint folder",
     "record SO101-PickCube --episodes -1": "must not be negative",
     "reproduce no-such-thing": "unknown reproduction",
     "reproduce --budget huge": "--budget",
@@ -65,7 +69,7 @@ MISTAKES = {
     "profile Hoppr": "did you mean 'Hopper-v5'?",
     "profile Hopper --num-envs 0": "num_envs and steps start at 1",
     "profile Hopper --perturb frition=1": "did you mean 'friction'?",
-    "profile Hopper --perturb friction": "give NAME=SEVERITY, for example friction=1",
+    "profile Hopper --perturb friction": "give NAME=SEVERITY or NAME=LOW:HIGH, as friction=1 or",
 }
 
 

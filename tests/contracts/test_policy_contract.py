@@ -10,7 +10,7 @@ import torch
 from fermo.errors import FermoError
 from fermo.policies import registry
 from fermo.policies.base import Policy
-from fermo.policies.certificate import verify_certificate
+from fermo.policies.certificates.certificate import verify_certificate
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.export_onnx import export_onnx
 from fermo.training.loops.bc import BcConfig, train_bc
@@ -35,6 +35,11 @@ def test_shapes_and_dtype(policy: Policy, worlds: int):
     assert chunk.shape == (worlds, policy.horizon, SPEC.command_size)
     assert policy.select_action(obs).shape == (worlds, SPEC.command_size)
     assert chunk.dtype == torch.float32 and chunk.device == obs.device
+
+
+def test_observations_of_double_precision_are_accepted(policy: Policy):
+    obs = demonstrations(7)[0]
+    torch.testing.assert_close(policy.select_action(obs.double()), policy.select_action(obs), check_dtype=False)
 
 
 def test_first_action_of_the_chunk_is_the_selected_one_after_reset(policy: Policy):

@@ -14,7 +14,7 @@ from torch import Tensor
 from fermo.assets.scenes.so101 import HOME_QPOS, JOINT_NAMES, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import JOINT_HIGH, JOINT_LOW, RATE_HZ
 from fermo.controllers import projection
-from fermo.controllers.arm_filter import ArmFilter, action_error
+from fermo.controllers.arm_filter import ArmFilter
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.kinematics import SerialChain
 from fermo.controllers.projection import CHANGED, NOT_CONVERGED, NOT_FINITE, PASSED
@@ -126,18 +126,6 @@ def test_reset_begins_from_the_pose_of_those_worlds_only() -> None:
     safety.reset()
     third, _ = safety.filter(far, q)
     torch.testing.assert_close(third, first)
-
-
-def test_the_error_of_an_action_adds_signals_and_squares_commands() -> None:
-    rows = [
-        {"command": "arm", "observation": "joints", "gain": 2.0},
-        {"command": "arm", "observation": "cube", "gain": 5.0},
-        {"command": "hand", "observation": "joints", "gain": 1.0},
-    ]
-    assert action_error(rows, {"joints": 0.1}) == pytest.approx(math.hypot(0.2, 0.1))
-    assert action_error(rows, {"joints": 0.1, "cube": 0.02}) == pytest.approx(math.hypot(0.3, 0.1))
-    with pytest.raises(FermoError, match="no signal 'cub'; it speaks of cube, joints"):
-        action_error(rows, {"cub": 0.1})
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,8 +13,9 @@ from fermo.envs.core.backend import BackendError
 from fermo.envs.core.captured_step import ClosedLoop
 from fermo.envs.core.memory import Memory, same_addresses
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.dynamics import JointDamping
 from fermo.envs.perturbations.registry import make_perturbation
-from fermo.envs.perturbations.schedule import LinearDrift
+from fermo.envs.perturbations.schedule import EpisodeDraw, LinearDrift
 from fermo.envs.registry import make_task
 from tests.envs.no_sync import no_sync
 
@@ -32,7 +33,8 @@ def perturbations(task: str) -> list:
     if "PickCube" in task:
         kinds |= {"push": 3.0, "object_move": 0.02, "cube_mass": 0.05}
     made = [make_perturbation(kind, severity) for kind, severity in kinds.items()]
-    return [*made, LinearDrift(make_perturbation("action_saturation", 5.0), rate=1.0)]
+    drawn = EpisodeDraw(JointDamping, low=0.8, high=1.2)
+    return [*made, drawn, LinearDrift(make_perturbation("action_saturation", 5.0), rate=1.0)]
 
 
 def make_env(task: str, captured: bool, mode: AutoresetMode) -> VectorEnv:

@@ -45,6 +45,11 @@ def policy(obs: Tensor) -> Tensor:
     return 0.7 * torch.tanh(obs @ MIX.to(obs).T) + torch.tensor([0.3, 0.2, 0.1, 0.6, 0.2, 0.3]).to(obs)
 
 
+def nudged(obs: Tensor, action: Tensor) -> Tensor:
+    """A plant whose first channels follow the commands."""
+    return obs + 0.1 * torch.nn.functional.pad(action.to(obs), (0, obs.shape[1] - action.shape[1]))
+
+
 @dataclass(frozen=True)
 class Case:
     """A perturbation and two severities that must give different trajectories."""
@@ -66,6 +71,9 @@ CASES = (
     Case("observation_delay", (0.05, 0.1), {}),
     Case("observation_dropout", (0.2, 0.6), {}),
     Case("gradient_attack", (0.01, 0.02), {"policy_map": policy}),
+    Case("dynamics_attack", (0.01, 0.02), {"policy_map": policy, "step_map": nudged, "cost": lambda obs: obs[:, 0]}),
+    Case("learned_attack", (0.01, 0.02), {"adversary": lambda obs: torch.cos(9 * obs)}),
+    Case("gradient_shift", (0.01, 0.02), {"policy_map": policy}),
     Case("action_noise", (0.01, 0.02), {}),
     Case("action_delay", (0.05, 0.1), {}),
     Case("action_saturation", (0.2, 0.4), {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,16 @@ from torch import Tensor
 
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
+from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.dynamics import CubeMass, Friction
+from fermo.envs.perturbations.dynamics_attack import DynamicsAttack
 from fermo.envs.perturbations.gradient_attack import GradientAttack
-from fermo.envs.perturbations.schedule import LinearDrift, RandomWalk, RateLimitedAdversary
+from fermo.envs.perturbations.gradient_shift import GradientShift
+from fermo.envs.perturbations.schedule import EpisodeDraw, LinearDrift, RandomWalk, RateLimitedAdversary
 from fermo.envs.perturbations.sensing import ObservationBias, ObservationSignNoise
 from fermo.envs.perturbations.wrench import Push
 from fermo.envs.tasks.so101_pick_cube import PickCube
+from fermo.errors import FermoError
 
 TASK = PickCube()
 
@@ -31,7 +36,7 @@ def bare_env(num_envs: int) -> Any:
     return env
 
 
-def attacked(attack: GradientAttack | ObservationSignNoise, obs: Tensor) -> Tensor:
+def attacked(attack: Perturbation, obs: Tensor) -> Tensor:
     env = bare_env(len(obs))
     attack.attach(env)
     return attack.observation(env, obs)
@@ -82,6 +87,30 @@ def test_action_scale_decides_which_command_is_attacked() -> None:
     torch.testing.assert_close(seen[:, 0].abs(), torch.ones(4))
 
 
+@given(seed=st.integers(0, 2**31), radius=st.floats(0.01, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_the_plan_through_a_linear_plant_is_the_worst_of_all_corners(seed: int, radius: float) -> None:
+    """A quadratic cost of a linear closed loop is convex in the shifts, so its largest value is at a corner."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b, k, x = torch.randn(4, generator=generator, dtype=torch.float64).tolist()
+    horizon, obs = 3, torch.tensor([[x]], dtype=torch.float64)
+
+    def costs(shifts: Any) -> float:
+        state, total = x, 0.0
+        for shift in shifts:
+            state = a * state + b * k * (state + shift)
+            total += state**2
+        return total
+
+    attack = DynamicsAttack(radius, policy_map=lambda o: k * o, step_map=lambda o, u: a * o + b * u,
+                            cost=lambda o: o[:, 0].square(), horizon=horizon)  # fmt: skip
+    corners = list(itertools.product((-radius, radius), repeat=horizon))
+    first = float(attacked(attack, obs) - obs)
+    reached = max(costs((first, *rest)) for _, *rest in corners)
+    assert abs(first) <= radius * (1 + 1e-12)
+    assert reached >= 0.95 * max(map(costs, corners))
+
+
 def env_with(perturbation: Any, num_envs: int = 3) -> VectorEnv:
     env = VectorEnv(TASK, num_envs, seed=1, perturbations=[perturbation])
     env.reset()
@@ -119,6 +148,31 @@ def test_random_walk_differs_between_worlds_and_repeats_with_the_seed() -> None:
     assert paths[0].unique().numel() > 10 and (paths[0] >= CubeMass.low).all()
 
 
+def test_a_severity_is_drawn_for_each_world_and_episode_and_stays_for_it() -> None:
+    drawn = EpisodeDraw(Friction, low=0.5, high=1.5)
+    env = env_with(drawn, num_envs=3)
+    first = drawn.severity.clone()
+    env.step(HOLD)
+    assert torch.equal(drawn.severity, first)
+    torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], first)
+    env.reset(options={"reset_mask": torch.tensor([True, False, True])})
+    second = drawn.severity.clone()
+    torch.testing.assert_close(env.backend.get_param("geom_friction")[:, 0, 0], second)
+    assert second[1] == first[1]
+    every = torch.cat([first, second[::2]])
+    assert every.unique().numel() == 5 and ((every >= 0.5) & (every < 1.5)).all()
+    again = EpisodeDraw(Friction, low=0.5, high=1.5)
+    env_with(again, num_envs=3)
+    assert torch.equal(again.severity, first)
+
+
+def test_a_draw_outside_the_bounds_is_refused() -> None:
+    with pytest.raises(FermoError, match="friction severity 99"):
+        EpisodeDraw(Friction, low=0.5, high=99.0)
+    with pytest.raises(FermoError, match="from low to high, got 2 to 1"):
+        EpisodeDraw(Friction, low=2.0, high=1.0)
+
+
 def test_adversary_moves_no_faster_than_its_rate() -> None:
     def far(env: VectorEnv) -> Tensor:
         return torch.full((env.num_envs,), 100.0)
@@ -138,3 +192,37 @@ def test_a_schedule_passes_every_hook_on() -> None:
         env.step(HOLD)
         force = env.sim["xfrc_applied"][:, gripper, :2].norm(dim=1)
         assert force.tolist() == pytest.approx([1.0 + 0.04 * step] * 3)
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 8))
+@settings(max_examples=15, deadline=None)
+def test_a_shift_changes_a_linear_map_by_its_norm(seed: int, size: int) -> None:
+    """max |w . delta| over ``||delta / scale|| <= e`` is ``e ||scale * w||``, with the sign of the beat."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, size, generator=generator, dtype=torch.float64)
+    scale = torch.rand(size, generator=generator, dtype=torch.float64) + 0.1
+    obs = torch.randn(4, size, generator=generator, dtype=torch.float64)
+    length, signs = torch.tensor([0.0, 0.1, 1.0, 3.0]), torch.tensor([[1.0], [1.0], [-1.0], [0.5]])
+    shift = GradientShift(length, policy_map=lambda o: o @ weight.T, scale=scale, signs=signs)
+    seen = attacked(shift, obs)
+    expected = signs[:, 0] * length.double() * (scale * weight[0]).norm()
+    torch.testing.assert_close(((seen - obs) @ weight.T)[:, 0], expected)
+    torch.testing.assert_close(((seen - obs) / scale).norm(dim=1), (signs[:, 0] * length.double()).abs())
+    assert torch.equal(seen[0], obs[0])
+
+
+def test_a_shift_turns_round_on_its_beat() -> None:
+    env = bare_env(1)
+    shift = GradientShift(1.0, policy_map=lambda o: 2.0 * o)
+    shift.attach(env)
+    seen = []
+    for step in range(48):
+        env.steps = torch.full((1,), step)
+        seen.append(float(shift.observation(env, torch.zeros(1, 1, dtype=torch.float64))))
+    assert seen == ([1.0] * 12 + [-1.0] * 12) * 2
+
+
+@pytest.mark.parametrize("signs", [torch.tensor(1.0), torch.tensor([2.0]), torch.tensor([]), torch.ones(3, 4)])
+def test_beats_that_do_not_fit_are_refused(signs: Tensor) -> None:
+    with pytest.raises(FermoError, match="signs"):
+        GradientShift(1.0, policy_map=lambda o: o, signs=signs).attach(bare_env(2))

@@ -1,5 +1,7 @@
 """Counter-based randomness: known answers, moments, and no dependence on batch size or order."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from fermo.envs.core import host
 from fermo.envs.core.random import WorldRandom, philox4x32
 
 ONES = (0xFFFFFFFF,) * 4
@@ -30,9 +33,19 @@ def make(seed, worlds, episode):
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_words(counter, key, words):
-    c0, c1, c2, c3, k0, k1 = (torch.tensor(word) for word in (*counter, *key))
-    result = philox4x32((c0, c1, c2, c3), (k0, k1))
-    assert tuple(int(word) for word in result) == words
+    result = philox4x32(np.array(counter, np.uint64)[:, None], np.array(key, np.uint64)[:, None])
+    assert result[:, 0].tolist() == list(words)
+
+
+@settings(max_examples=40, deadline=None)
+@given(WORLDS, st.integers(0, 2**32 - 1), st.sampled_from(DRAWS), st.integers(0, 9), st.booleans())
+def test_a_device_draws_what_the_host_draws(worlds, seed, draw, count, one_step):
+    pytest.importorskip("warp")
+    steps = 3 if one_step else torch.tensor([(world * 7) % 2**33 for world in worlds])
+    random = make(seed, worlds, [world % 5 for world in worlds])
+    expected = getattr(random, draw)("use", (count,), step=steps)
+    with mock.patch.object(host, "on_host", lambda tensor: False):
+        assert torch.equal(getattr(random, draw)("use", (count,), step=steps), expected)
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,8 +17,8 @@ from fermo.envs.core.backend import BackendError
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.actuation import ActionDelay, ActionNoise, ActionSaturation
 from fermo.envs.perturbations.base import Perturbation
-from fermo.envs.perturbations.dynamics import ActuatorForceLimit, Friction, JointDamping
-from fermo.envs.perturbations.schedule import RandomWalk
+from fermo.envs.perturbations.dynamics import ActuatorForceLimit, Friction, JointDamping, ServoGain
+from fermo.envs.perturbations.schedule import EpisodeDraw, RandomWalk
 from fermo.envs.perturbations.sensing import ObservationDelay, ObservationDropout, ObservationNoise
 from fermo.envs.perturbations.wrench import Push
 from fermo.envs.registry import TASKS, make_task
@@ -73,7 +73,7 @@ def everything() -> list[Perturbation]:
     force = torch.linspace(0.5, 1.5, N)
     return [Friction(torch.linspace(0.2, 2.0, N)), RandomWalk(JointDamping(1.0), rate=0.5), ActuatorForceLimit(force),
             ActionNoise(0.1), ActionDelay(0.06), ActionSaturation(2.0), Push(2.0), ObservationNoise(0.01),
-            ObservationDelay(0.05), ObservationDropout(0.3)]  # fmt: skip
+            ObservationDelay(0.05), ObservationDropout(0.3), EpisodeDraw(ServoGain, low=0.8, high=1.2)]  # fmt: skip
 
 
 @pytest.mark.parametrize("saved_after", [0, 1, 12])

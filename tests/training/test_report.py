@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fermo.errors import FermoError
 from fermo.policies.checkpoint import save_checkpoint
+from fermo.policies.lipschitz_bc.config import LipschitzBcConfig
 from fermo.policies.registry import make_policy
 from fermo.signal import PlantSpec, Signal
 from fermo.training.files import plain
@@ -169,7 +170,7 @@ def test_certificate_of_a_real_checkpoint(tmp_path):
         commands=(Signal.uniform(name="joint_target", shape=(2,), unit="rad", low=-1.0, high=1.0),),
         rate_hz=25.0,
     )
-    save_checkpoint(make_policy("lipschitz_bc", spec), tmp_path / "checkpoint")
+    save_checkpoint(make_policy("lipschitz_bc", spec, LipschitzBcConfig(hidden=(32, 32))), tmp_path / "checkpoint")
     record = schema.Certificate.of_checkpoint(tmp_path / "checkpoint")
     assert 0 < record.steepest_slope_found <= record.lipschitz * (1 + 1e-6)
     assert [(row.observation, row.command) for row in record.sensitivity] == [("joint_position", "joint_target")]

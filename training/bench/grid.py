@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from tqdm import tqdm
@@ -27,6 +27,7 @@ class Axis:
         severities: Increasing, in the perturbation's unit; the nominal one among them.
         companion: Registered perturbation that is random noise of equal norm, shown beside it.
         normalised: Whether severities are in units of the policy's own observation normaliser.
+        options: Of the perturbation itself.
     """
 
     kind: str
@@ -35,7 +36,13 @@ class Axis:
     severities: tuple[float, ...]
     companion: str | None = None
     normalised: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
 
+
+_NOISE = "Gaussian noise on every observation, fresh at each step, in standard deviations of the training data."
+_ATTACK = ("At every step an adversary who knows the policy shifts each observation by at most this many standard "
+           "deviations of the training data, along ten steps of the policy's own gradient.")  # fmt: skip
+_SIGN = "observation_sign_noise"
 
 PICK_CUBE_GRID: tuple[Axis, ...] = (
     Axis(kind="cube_mass", title="Cube mass", severities=(0.02, 0.06, 0.12, 0.24, 0.48),
@@ -46,9 +53,7 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
     Axis(kind="servo_gain", title="Servo gain", severities=(0.3, 0.5, 0.7, 1.0, 1.5),
          sentence="The servos are softer or stiffer: their position gain is multiplied by this factor."),
     Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.03, 0.06, 0.08, 0.09),
-         normalised=True, companion="observation_sign_noise",
-         sentence="Gaussian noise on every observation, fresh at each step, in standard deviations of the training "
-                  "data."),
+         normalised=True, companion=_SIGN, sentence=_NOISE),
     Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
          sentence="The policy sees the world as it was this long ago, on top of the tracker's own latency."),
     Axis(kind="action_delay", title="Action delay", severities=(0.0, 0.04, 0.08, 0.12, 0.2),
@@ -56,13 +61,41 @@ PICK_CUBE_GRID: tuple[Axis, ...] = (
     Axis(kind="push", title="Pushes", severities=(0.0, 4.0, 8.0, 16.0, 32.0),
          sentence="A horizontal force on the gripper for 0.2 s, every two seconds, at a random time and direction."),
     Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.04, 0.055, 0.062), normalised=True,
-         companion="observation_sign_noise",
-         sentence="At every step an adversary who knows the policy shifts each observation by at most this many "
-                  "standard deviations of the training data, along ten steps of the policy's own gradient."),
+         companion=_SIGN, sentence=_ATTACK),
 )  # fmt: skip
 """What `fermo demo` and `fermo bench` try on PickCube; `docs` says how the severities of noise and attack were set."""
 
-GRIDS = {"fermo/SO101-PickCube-v0": PICK_CUBE_GRID}
+CART_POLE_GRID: tuple[Axis, ...] = (
+    Axis(kind="actuator_force_limit", title="Force limit", severities=(0.02, 0.05, 0.1, 0.25, 1.0),
+         sentence="The motor is weaker: the largest force is this share of 20 N."),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.5, 1.0, 2.0, 4.0), normalised=True,
+         companion=_SIGN, sentence=_NOISE),
+    Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.04, 0.08, 0.12, 0.16),
+         sentence="The policy sees the world as it was this long ago."),
+    Axis(kind="push", title="Pushes", severities=(0.0, 5.0, 10.0, 15.0, 20.0), options={"body": "cart"},
+         sentence="A horizontal force at the cart for 0.2 s, every two seconds, at a random time and direction."),
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.2, 0.5, 1.0, 2.0), normalised=True,
+         companion=_SIGN, sentence=_ATTACK),
+)  # fmt: skip
+"""What `fermo bench` tries on CartPole."""
+
+PENDULUM_GRID: tuple[Axis, ...] = (
+    Axis(kind="actuator_force_limit", title="Torque limit", severities=(0.02, 0.05, 0.1, 0.3, 1.0),
+         sentence="The motor is weaker: the largest torque is this share of 2 N m."),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.02, 0.05, 0.1, 0.2), normalised=True,
+         companion=_SIGN, sentence=_NOISE),
+    Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.025, 0.05, 0.1, 0.15),
+         sentence="The policy sees the world as it was this long ago."),
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.05, 0.1, 0.2), normalised=True,
+         companion=_SIGN, sentence=_ATTACK),
+)  # fmt: skip
+"""What `fermo bench` tries on Pendulum."""
+
+GRIDS = {
+    "fermo/SO101-PickCube-v0": PICK_CUBE_GRID,
+    "fermo/CartPole-v0": CART_POLE_GRID,
+    "fermo/Pendulum-v0": PENDULUM_GRID,
+}
 """By task."""
 
 
@@ -127,7 +160,7 @@ def _sentence(axis: Axis, policy: BehaviorCloningPolicy) -> str:
 
 
 def _perturbation(kind: str, severity: torch.Tensor, policy: BehaviorCloningPolicy, axis: Axis) -> Perturbation:
-    options: dict[str, object] = {}
+    options = dict(axis.options)
     if axis.normalised:
         options["scale"] = policy.observation_normalizer.std
     if kind == "gradient_attack":

@@ -5,7 +5,11 @@ from __future__ import annotations
 from fermo.envs.registry import task_id
 from fermo.errors import unknown_name
 
-INSTRUCTIONS: dict[str, str] = {"fermo/SO101-PickCube-v0": "Pick up the cube."}
+INSTRUCTIONS: dict[str, str] = {
+    "fermo/SO101-PickCube-v0": "Pick up the cube.",
+    "fermo/CartPole-v0": "Balance the pole in the middle of the track.",
+    "fermo/Pendulum-v0": "Swing the pendulum up and hold it.",
+}
 """Task to what its expert does, in plain words."""
 
 

@@ -15,6 +15,7 @@ from fermo.assets.scenes.so101 import CUBE_HALF_SIZE, HOME_QPOS, TOOL_SITE
 from fermo.controllers.inverse_kinematics import InverseKinematics, InverseKinematicsConfig
 from fermo.controllers.kinematics import SerialChain
 from fermo.envs.tasks.so101_pick_cube import PickCube
+from fermo.training.demos.ramp import ramp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +98,17 @@ class PickCubeExpert:
 
         off = tool - grasp
         sideways, above = off[:, :2].norm(dim=1), tool[:, 2] - cube[:, 2]
-        closed = 1.0 - _ramp(jaw, *c.jaw_contact)
+        closed = 1.0 - ramp(jaw, *c.jaw_contact)
         # A jaw that has begun to close goes on closing where an open one would not yet begin.
-        at_grasp = 1.0 - _ramp(off.norm(dim=1), *((2.0 - openness) * limit for limit in c.close_range))
+        at_grasp = 1.0 - ramp(off.norm(dim=1), *((2.0 - openness) * limit for limit in c.close_range))
         # A held cube is seen late, so a closed jaw may run a little ahead of it.
-        at_held = 1.0 - torch.maximum(_ramp(sideways, *c.held_sideways), _ramp(above, *c.held_above))
+        at_held = 1.0 - torch.maximum(ramp(sideways, *c.held_sideways), ramp(above, *c.held_above))
         near = torch.lerp(at_grasp, torch.maximum(at_grasp, at_held), closed)
         # A closed jaw rises whether it holds the cube or not; if not, the cube falls behind and the jaw opens.
         lift = closed**2
 
         misaligned = (tool_rotation[:, :, 2] - rotation[:, :, 2]).norm(dim=1) / c.yaw_gain
-        approach = CUBE_HALF_SIZE + c.hover * _ramp(sideways + c.yaw_weight * misaligned, *c.funnel)
+        approach = CUBE_HALF_SIZE + c.hover * ramp(sideways + c.yaw_weight * misaligned, *c.funnel)
         height = torch.lerp(approach, torch.full_like(jaw, c.lift_height), lift)
         height = tool[:, 2] + (height - tool[:, 2]).clamp(-c.max_rise, c.max_rise)
         # Lifting aims at a fixed reach along the present azimuth: the cube now follows the tool and not the reverse.
@@ -119,11 +120,6 @@ class PickCubeExpert:
         jaw_goal = torch.lerp(torch.full_like(jaw, c.jaw_open), torch.full_like(jaw, c.jaw_closed), near)
         jaw_command = jaw + (c.jaw_gain * (jaw_goal - jaw)).clamp(-2.0 * c.max_lead, 2.0 * c.max_lead)
         return torch.cat([command, jaw_command[:, None]], dim=1)
-
-
-def _ramp(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """0 below `low`, 1 above `high`, straight between."""
-    return ((x - low) / (high - low)).clamp(0.0, 1.0)
 
 
 def _turn_to_face(heading: Tensor, yaw: Tensor) -> Tensor:

@@ -42,16 +42,20 @@ class Disturbance:
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
-    """Whole episodes of equal length.
+    """Whole episodes.
 
     Attributes:
         observations: ``(E, T, observation_size)``, what the expert saw.
         actions: ``(E, T, command_size)``, what it answered.
-        success: ``(E,)`` bool, whether the task stood solved at the end.
+        lengths: ``(E,)`` int64, steps until the episode ended by the task's own rules, T where it did not; what
+            follows is no part of it.
+        success: ``(E,)`` bool, whether the task stood solved at the end; where that is not defined, whether the
+            episode lasted.
     """
 
     observations: Tensor
     actions: Tensor
+    lengths: Tensor
     success: Tensor
 
 
@@ -73,14 +77,20 @@ def record_episodes(task: Task, expert: Expert, *, episodes: int, seed: int, dis
     )
     obs, _ = env.reset()
     noise = _Noise(env, disturbance) if disturbance else None
-    seen, answered, info = [], [], {}
+    running = torch.ones(episodes, dtype=torch.bool)
+    seen, answered, lengths, info = [], [], torch.zeros_like(env.steps), {}
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
         action = expert(obs)
         seen.append(obs)
         answered.append(action.to(torch.float32))
-        obs, _, _, _, info = env.step(action if noise is None else action + noise())
-    success = info.get("success", torch.ones(episodes, dtype=torch.bool))
-    return Episodes(observations=torch.stack(seen, dim=1), actions=torch.stack(answered, dim=1), success=success)
+        obs, _, terminated, _, info = env.step(action if noise is None else action + noise())
+        lengths += running
+        running &= ~terminated
+        if not running.any():
+            break
+    success = info.get("success", running) & running
+    return Episodes(observations=torch.stack(seen, dim=1), actions=torch.stack(answered, dim=1), lengths=lengths,
+                    success=success)  # fmt: skip
 
 
 class _Noise:

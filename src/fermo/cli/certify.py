@@ -1,8 +1,7 @@
-"""``fermo certify``: is the certificate the one these weights deserve?"""
+"""``fermo certify``: is the certificate the one these weights deserve, and what does it mean for real sensors?"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +9,53 @@ from typing import Annotated
 
 import tyro
 
-from fermo.cli.parsing import existing_folder, parse
+from fermo.cli.parsing import existing_checkpoint, parse
+from fermo.errors import FermoError
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyOptions:
-    """Compute a checkpoint's bound anew from its weights, compare it with its certificate, and print it.
+    """Prove a checkpoint's certificate anew from its weights, and print what it says.
 
     Attributes:
         checkpoint: Folder written by training.
+        sensor_error: Half-widths of sensor errors, as SIGNAL=VALUE in the signal's SI unit, from the sensors' data
+            sheets: how far can they move each command? Signals that are not named are taken to be exact.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    sensor_error: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SIGNAL=VALUE")] = ()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(CertifyOptions, "certify", arguments)
-    folder = existing_folder(options.checkpoint, "checkpoint")
-    from fermo.policies.certificate import verify_certificate
+    sensor_error = dict(_half_width(text) for text in options.sensor_error)
+    folder = existing_checkpoint(options.checkpoint)
+    from fermo.policies.checkpoint_header import read_header
 
-    print(json.dumps(verify_certificate(folder), indent=2))
-    print(f"the certificate of {folder} holds: the bound follows from its weights")
+    header = read_header(folder)
+    if "uncertified" in header:
+        raise FermoError(f"{folder} has no certificate, as nothing is proved of it: {header['uncertified']}")
+    from fermo.policies.certificates.certificate import verify_certificate
+    from fermo.policies.certificates.check_certificate import read_map, summary
+
+    certificate = verify_certificate(folder)
+    print(summary(certificate))
+    if sensor_error:
+        from fermo.policies.certificates.deviation import deviations
+
+        print("with these sensor errors, each channel independent and at its worst:")
+        for row in deviations(read_map(folder), sensor_error, certificate["lipschitz"]):
+            print(f"  {row.command} is off by at most {row.bound:.4g} {row.unit} in l2 "
+                  f"(the single constant proves {row.by_constant:.4g})")  # fmt: skip
+    print(f"the certificate of {folder} holds: its bounds follow from its weights")
+
+
+def _half_width(text: str) -> tuple[str, float]:
+    """``"joint_position=0.01"`` as a name and a number."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise FermoError(f"--sensor-error takes SIGNAL=VALUE, as in joint_position=0.01, got {text!r}") from None

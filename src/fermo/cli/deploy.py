@@ -151,4 +151,4 @@ def _print_safety(report: FilterReport) -> None:
     if summary["largest_slack"] > 0:
         print(f"  rows were missed by up to {summary['largest_slack']:.2g} where no command met them all")
     if summary["assured"] is not None:
-        print(f"  at {summary['assured']} commands no error of the joint angles could have made it act (certificate)")
+        print(f"  assured at {summary['assured']}: no error of the joint angles up to --safety.error could make it act")

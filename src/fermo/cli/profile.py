@@ -15,7 +15,6 @@ from fermo.errors import FermoError
 
 if TYPE_CHECKING:
     from fermo.benchmarks.profile import Profile, Share
-    from fermo.envs.perturbations.base import Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,8 @@ class ProfileOptions:
         device: Of the warp back end; the first CUDA device, or else the CPU, when omitted.
         threads: Of the cpu back end; as many as this process has processors when 0.
         steps: How many steps are timed.
-        perturb: Perturbations to apply, each as NAME=SEVERITY; fermo tasks --perturbations lists them.
+        perturb: Perturbations to apply, each as NAME=SEVERITY, or NAME=LOW:HIGH for one drawn for each episode; fermo
+            tasks --perturbations lists them.
         json: Where the numbers go; nowhere when omitted.
     """
 
@@ -54,30 +54,18 @@ def main(arguments: Sequence[str]) -> None:
     from fermo.benchmarks.cases import existing_device
     from fermo.benchmarks.contender import Case
     from fermo.benchmarks.profile import profile
+    from fermo.cli.perturbing import perturbation
     from fermo.envs.registry import make_task
     from fermo.training.files import write_json
 
     task = make_task(options.task)
     case = Case(task=task.name, num_envs=options.num_envs, threads=options.threads or len(os.sched_getaffinity(0)),
                 backend=options.backend, device=existing_device(options.backend, options.device))  # fmt: skip
-    found = profile(task, case, options.steps, [_perturbation(text) for text in options.perturb])
+    found = profile(task, case, options.steps, [perturbation(text) for text in options.perturb])
     print(_table(found))
     if options.json:
         write_json(options.json, found)
         print(options.json)
-
-
-def _perturbation(text: str) -> Perturbation:
-    """``NAME=SEVERITY``."""
-    from fermo.envs.perturbations.registry import perturbation_class
-
-    name, _, severity = text.partition("=")
-    kind = perturbation_class(name)
-    try:
-        return kind(float(severity))
-    except (TypeError, ValueError) as error:  # no number, or a kind that wants more than a severity
-        example = f"{name}={kind.nominal:g}"
-        raise FermoError(f"--perturb {text}: {error}; give NAME=SEVERITY, for example {example}") from None
 
 
 def _table(found: Profile) -> str:
@@ -86,7 +74,9 @@ def _table(found: Profile) -> str:
         f"{found.task}, N = {found.num_envs}, {found.backend} back end on {found.device}: "
         f"{1e3 * found.step_s:.3f} ms a step; {bare}"
     )
-    return "\n".join([head, *map(_row, found.stages), "physics by MuJoCo's own timers, one world:",
+    asked = found.launches
+    launched = [f"a step launches {asked.warp} Warp kernels and {asked.tensor} tensor operations"] if asked else []
+    return "\n".join([head, *map(_row, found.stages), *launched, "physics by MuJoCo's own timers, one world:",
                       *map(_row, found.physics)])  # fmt: skip
 
 

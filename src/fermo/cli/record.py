@@ -1,4 +1,4 @@
-"""``fermo record``: demonstrations of a scripted expert, as a LeRobotDataset v3."""
+"""``fermo record``: demonstrations of a scripted expert or a trained policy, as a LeRobotDataset v3."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from fermo.errors import FermoError
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """Record a scripted expert in batched simulation; failures are kept and labelled.
+    """Record an expert in batched simulation; failures are kept and labelled.
 
     Attributes:
-        task: Which task; it must have a scripted expert.
+        task: Which task; it must have a scripted expert, or --expert names one.
+        expert: A checkpoint whose policy is the expert, for example of fermo train TASK ppo.
         folder: The new dataset; ``data/TASK`` when omitted.
         episodes: Undisturbed ones.
         recoveries: Ones whose execution is disturbed, so that the expert shows how to recover; the recorded action is
@@ -27,6 +28,7 @@ class RecordOptions:
     """
 
     task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+    expert: Path | None = None
     folder: Path | None = None
     episodes: int = 256
     recoveries: int = 768
@@ -40,15 +42,21 @@ class RecordOptions:
 def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(RecordOptions, "record", arguments)
+    from fermo.envs.registry import task_id
     from fermo.training.demos.experts import expert_task
 
-    name = expert_task(options.task)
+    name = task_id(options.task) if options.expert else expert_task(options.task)
     folder = options.folder or Path("data") / name.removeprefix("fermo/")
     if folder.exists():
         raise FermoError(f"{folder} exists already; remove it or give another --folder")
+    demonstrator = None
+    if options.expert:
+        from fermo.cli.eval import load_pair
+        from fermo.training.demos.dataset import policy_demonstrator
+
+        demonstrator = policy_demonstrator(*load_pair(options.expert, name))
     from fermo.training.demos.dataset import record_dataset
 
-    counts = record_dataset(
-        name, folder, episodes=options.episodes, recoveries=options.recoveries, seed=options.seed
-    )
+    counts = record_dataset(name, folder, episodes=options.episodes, recoveries=options.recoveries, seed=options.seed,
+                            demonstrator=demonstrator)  # fmt: skip
     print(f"{folder}: " + ", ".join(f"{count} {title}" for title, count in counts.items()))

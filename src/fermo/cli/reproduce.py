@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
 
     if options.name is None:
         for reproduction in REPRODUCTIONS.values():
-            print(f"{reproduction.name:<14} {reproduction.title}")
+            print(f"{reproduction.name:<{max(map(len, REPRODUCTIONS))}}  {reproduction.title}")
         return
     from fermo.training.reproduce.run import reproduce
 

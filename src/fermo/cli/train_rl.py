@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from fermo.cli.parsing import parse
+from fermo.cli.perturbing import perturbation
 from fermo.errors import FermoError
 from fermo.training.loops.rl_config import LearnerConfig, learner_config
 from fermo.training.recipes import learner_recipe, worlds_recipe
+
+if TYPE_CHECKING:
+    from fermo.envs.perturbations.base import Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class _LearnOptions:
         num_envs: Worlds, in each process.
         backend: Of the simulation.
         threads: Of the CPU back end; 0 takes all.
+        perturb: What is wrong with the worlds, each NAME=SEVERITY, or NAME=LOW:HIGH for a severity drawn for each
+            episode; fermo tasks --perturbations lists them.
         folder: The run; ``runs/TASK-LEARNER`` when omitted. The checkpoint is ``train/checkpoint`` in it.
         seed: Of the worlds, the networks and the exploration.
         resume: Continue the run in that folder.
@@ -32,6 +38,7 @@ class _LearnOptions:
     num_envs: int = 1
     backend: Literal["cpu", "warp"] = "cpu"
     threads: int = 0
+    perturb: tuple[str, ...] = ()
     folder: Path | None = None
     seed: int = 0
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -47,7 +54,8 @@ def main(task: str, name: str, learner: str, arguments: Sequence[str]) -> None:
     options: Any = parse(_options_class(task, learner), f"train {name} {learner}", arguments)
     folder = options.folder or Path("runs") / f"{task.removeprefix('fermo/')}-{learner}"
     config = {"task": task, "learner": learner, "training": options.training, "num_envs": options.num_envs,
-              "backend": options.backend}  # fmt: skip
+              "backend": options.backend, "perturb": options.perturb}  # fmt: skip
+    perturbations = _perturbations(task, options.perturb)
     from fermo.training.learn import learn
     from fermo.training.loops.rl_processes import joined
     from fermo.training.run_folder import RunFolder
@@ -63,10 +71,20 @@ def main(task: str, name: str, learner: str, arguments: Sequence[str]) -> None:
             if not stage.done:
                 learn(stage.folder, task=task, learner=learner, config=options.training, num_envs=options.num_envs,
                       backend=options.backend, threads=options.threads, seed=options.seed,
-                      processes=processes)  # fmt: skip
+                      perturbations=perturbations, processes=processes)  # fmt: skip
         if run:
             checkpoint = stage.folder / "checkpoint"
             print(f"{checkpoint}\nscore it with: fermo eval {checkpoint}\nwatch it with: fermo play {checkpoint}")
+
+
+def _perturbations(task: str, texts: Sequence[str]) -> list[Perturbation]:
+    """What is wrong with the worlds; tried on one world, so that what does not fit the task is told at once."""
+    if texts:
+        from fermo.envs.core.vector_env import VectorEnv
+        from fermo.envs.registry import make_task
+
+        VectorEnv(make_task(task), 1, perturbations=[perturbation(text) for text in texts])
+    return [perturbation(text) for text in texts]
 
 
 def _options_class(task: str, learner: str) -> type[Any]:

@@ -1,4 +1,4 @@
-"""The reproductions fermo knows; importing this module registers them, and pulls no simulator in."""
+"""``so101-demo``: Lipschitz behaviour cloning against the same network unconstrained, in simulation and on the twin."""
 
 from __future__ import annotations
 

@@ -1,0 +1,8 @@
+"""The reproductions fermo knows, a module each; importing this package registers them, and pulls no simulator in."""
+
+from fermo.cli.reproductions import (  # noqa: F401  they register themselves
+    half_cheetah_ppo,
+    lipschitz_bounds,
+    lipschitz_trade_off,
+    so101_demo,
+)

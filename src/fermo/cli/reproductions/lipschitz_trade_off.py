@@ -1,0 +1,102 @@
+"""``lipschitz-trade-off``: scores of cloned policies, clean and attacked, as their Lipschitz bound sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fermo.errors import FermoError
+from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
+
+if TYPE_CHECKING:
+    from fermo.training.bench.trade_off import TradeOff
+
+_SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
+_TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
+_LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 10_000}
+
+
+def _sweeps() -> dict[str, TradeOff]:
+    from fermo.training.bench.trade_off import TradeOff
+
+    sweeps = (
+        TradeOff(task="fermo/CartPole-v0", gammas=(0.5, 1.0, 1.5, 2.0, 3.0, 5.0), severities=(0.2, 0.5, 1.0, 2.0)),
+        TradeOff(task="fermo/Pendulum-v0", gammas=(3.0, 6.0, 12.0, 20.0, 40.0), severities=(0.02, 0.05, 0.1, 0.2)),
+        TradeOff(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.2), **_LEGGED),
+        TradeOff(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.4), **_LEGGED),
+        TradeOff(task="fermo/SO101-PickCube-v0", gammas=(7.0, 10.0, 12.0, 15.0), severities=(0.04, 0.055, 0.07, 0.085),
+                 episodes=256, recoveries=768),
+    )  # fmt: skip
+    return {sweep.task.removeprefix("fermo/"): sweep for sweep in sweeps}
+
+
+def _cells(budget: Budget) -> Sequence[Cell]:
+    cells = []
+    for task in ("CartPole-v0",) if budget is Budget.SMOKE else _TASKS:
+        slug = task.lower()
+        cells += [Cell(name=f"{slug}/seed={seed}", seed=seed, steps=0, work=_sweep(task, budget))
+                  for seed in _SEEDS[budget]]  # fmt: skip
+        cells.append(Cell(name=f"{slug}/all", seed=0, steps=0, work=_pooled(slug)))
+    return cells
+
+
+def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
+    def work(work: Workspace) -> Mapping[str, Number]:
+        """Demonstrations, policies and scores of one seed."""
+        from fermo.training.bench.trade_off import sweep
+
+        config = _sweeps()[task]
+        if budget is Budget.SMOKE:
+            config = replace(config, gammas=(1.0, 3.0), severities=(0.5, 2.0), episodes=8, recoveries=24, trials=16,
+                             validation=8, steps=300, adversary_iterations=2)  # fmt: skip
+        if budget is Budget.PAPER:
+            config = replace(config, trials=512, validation=256, adversary_iterations=600)
+        return sweep(config, work.folder, work.seed)
+
+    return work
+
+
+def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
+    def work(work: Workspace) -> Mapping[str, Number]:
+        """Means over the seeds of what every seed has, and the least that any of them kept."""
+        import numpy as np
+
+        from fermo.training.statistics import bootstrap
+
+        seeds = [numbers for cell, numbers in work.results.items() if cell.startswith(f"{slug}/seed=")]
+        pooled = {}
+        for key in (key for key in seeds[0] if all(key in numbers for numbers in seeds)):
+            value, low, high = (float(each) for each in bootstrap(np.array([n[key].value for n in seeds]), seed=0))
+            pooled[key] = Number(value=value, low=low, high=high, trials=len(seeds))
+        return pooled | {"least kept": Number(value=min(numbers["kept"].value for numbers in seeds))}
+
+    return work
+
+
+def _check(results: Results) -> None:
+    """No certificate is exceeded, and a looser bound or none costs nothing that a tight one does not."""
+    for cell, numbers in results.items():
+        for name in (key.removesuffix("/slope") for key in numbers if key.endswith("/slope")):
+            if "seed=" in cell and numbers[f"{name}/slope"].value > numbers[f"{name}/lipschitz"].value * (1 + 1e-4):
+                raise FermoError(f"{cell}: {name} has a slope above its certificate: report this as a bug")
+
+
+_MEASURES = (
+    ("mlp/clean", "unconstrained, clean"), ("kept by mlp", "share it keeps under the strongest attack"),
+    ("gamma", "bound chosen on validation starts"), ("severity", "severity chosen there"),
+    ("kept", "share the bounded policy keeps there"),
+)  # fmt: skip
+
+LIPSCHITZ_TRADE_OFF = register(
+    Reproduction(
+        name="lipschitz-trade-off",
+        title="What a Lipschitz bound costs and buys: cloned policies under attack, by bound",
+        cells=_cells,
+        rows=tuple(
+            Row(cell=f"{task.lower()}/all", number=number, label=f"{task}: {label}")
+            for task in _TASKS for number, label in _MEASURES
+        ),
+        check=_check,
+    )
+)  # fmt: skip

@@ -246,7 +246,7 @@ class JointVelocityLimits:
     are velocities themselves the limit is the filter's box.
 
     Args:
-        largest: v bar of each joint, shape ``(n,)`` [rad/s].
+        largest: v bar of each joint, shape ``(n,)`` [rad/s]; infinite where there is none.
         names: Of the joints.
         dynamics: f and g.
         gain_bound: Of g in the l2 norm, for `lipschitz`.
@@ -263,17 +263,19 @@ class JointVelocityLimits:
         self, largest: Array, names: Sequence[str], dynamics: Dynamics, *, gain_bound: float, period: float,
         gamma: float = 0.5, velocity_error: float = 0.0, acceleration_error: float = 0.0, slack_weight: float = 1e4,
     ) -> None:  # fmt: skip
-        self.labels = tuple(f"{name} {side}" for side in ("slowest", "fastest") for name in names)
+        there = np.flatnonzero(np.isfinite(largest))
+        self.labels = tuple(f"{names[joint]} {side}" for side in ("slowest", "fastest") for joint in there)
         self.slack_weight = slack_weight
-        self.lipschitz = np.full(2 * len(largest), period * gain_bound)
-        self._largest, self._dynamics, self._period, self._gamma = largest, dynamics, period, gamma
+        self.lipschitz = np.full(2 * len(there), period * gain_bound)
+        self._joints, self._largest, self._dynamics = there, largest[there], dynamics
+        self._period, self._gamma = period, gamma
         self._margin = (2 - gamma) * velocity_error + period * acceleration_error
 
     def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`; the state holds ``"joint_position"`` and ``"joint_velocity"``."""
-        v = state["joint_velocity"]
-        drift, gain = self._dynamics(state["joint_position"], v)
-        h, push = np.hstack([self._largest + v, self._largest - v]), self._period * gain
+        drift, gain = self._dynamics(state["joint_position"], state["joint_velocity"])
+        v, drift, push = state["joint_velocity"][:, self._joints], drift[:, self._joints], gain[:, self._joints]
+        h, push = np.hstack([self._largest + v, self._largest - v]), self._period * push
         fall = self._period * np.hstack([drift, -drift])
         return np.concatenate([push, -push], axis=1), self._margin - self._gamma * h - fall
 

@@ -139,15 +139,15 @@ def test_accelerated_rows_are_the_condition_on_psi(seed: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_velocity_rows_are_the_discrete_condition(seed: int) -> None:
-    v, u = draw(seed, N, 2), draw(seed + 1, N, 2)
-    drift, gain = draw(seed + 2, N, 2), draw(seed + 3, N, 2, 2)
-    largest = np.array([1.0, 2.0])
+    v, u = draw(seed, N, 3), draw(seed + 1, N, 2)
+    drift, gain = draw(seed + 2, N, 3), draw(seed + 3, N, 3, 2)
+    largest = np.array([1.0, np.inf, 2.0])
     barrier = JointVelocityLimits(
-        largest, ("a", "b"), lambda q, v: (drift, gain), gain_bound=9.0, period=DT, gamma=GAMMA
+        largest, ("a", "b", "c"), lambda q, v: (drift, gain), gain_bound=9.0, period=DT, gamma=GAMMA
     )
 
     def h(v: np.ndarray) -> np.ndarray:
-        return np.hstack([largest + v, largest - v])
+        return np.hstack([largest + v, largest - v])[:, [0, 2, 3, 5]]
 
     after = v + DT * (drift + (gain @ u[:, :, None])[..., 0])
     found = value(barrier, {"joint_position": v, "joint_velocity": v}, u)

@@ -38,6 +38,7 @@ def drawn(seed: int, spread: float) -> QuadraticProgram:
 
 
 def by_cvxpy(program: QuadraticProgram) -> np.ndarray:
+    """By an interior-point method, whose points keep the square root of its gap from bounds that hardly press."""
     n = len(program.target)
     x = cp.Variable(n)
     cost = 0.5 * cp.sum(cp.multiply(program.weight, cp.square(x - program.target)))
@@ -64,7 +65,7 @@ def test_solutions_are_those_of_cvxpy_and_pass_the_check(seed: int) -> None:
     program = drawn(seed, spread=1.0)
     solution = solve(program)
     assert is_optimal(program, solution)
-    np.testing.assert_allclose(solution.x, by_cvxpy(program), atol=1e-5)
+    np.testing.assert_allclose(solution.x, by_cvxpy(program), atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,7 +75,7 @@ def test_a_softened_program_is_that_of_cvxpy(seed: int) -> None:
     softened = soften(program, random.uniform(1.0, 100.0, len(program.rows)))
     solution = solve(softened)
     assert is_optimal(softened, solution)
-    np.testing.assert_allclose(solution.x, by_cvxpy(softened), atol=1e-5)
+    np.testing.assert_allclose(solution.x, by_cvxpy(softened), atol=1e-4)
 
 
 def test_opposite_walls_are_infeasible_and_share_the_slack_by_weight() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fermo.benchmarks import charts, results, summary
 from fermo.benchmarks.constraint_cost import ConstraintCost, ratios
+from fermo.benchmarks.filter_results import FilterResults
 from fermo.benchmarks.profile import Profile
 from fermo.benchmarks.results import Comparison, Results, ShortTraining
 from fermo.training.files import read_json
@@ -32,6 +33,8 @@ def _section(path: Path) -> str:
         return _profile(from_json(Profile, data, str(path)))
     if "constraint_rows" in data:
         return _constraint(from_json(ConstraintCost, data, str(path)))
+    if "filters" in data:
+        return _filters(from_json(FilterResults, data, str(path)))
     if "mean_rewards" in data:
         return _training(from_json(ShortTraining, data, str(path)))
     return _speed(results.load(path))
@@ -122,6 +125,23 @@ def _profile(found: Profile) -> str:
             "Physics by MuJoCo's own timers, one world on one thread:",
             _table(("phase", "ms a step", "share"), split),
         ]
+    )
+
+
+def _filters(found: FilterResults) -> str:
+    header = ("", "median µs", "p99 µs", "longest µs", "largest error")
+    rows = [
+        (row.contender, row.absent, "", "", "")
+        if row.absent
+        else (row.contender, *(f"{each:,.1f}" for each in (row.median_us, row.p99_us, row.max_us)), f"{row.error:.0e}")
+        for row in found.filters
+    ]
+    return (
+        f"## A safety filter's thinking time\n\n`{found.command}`\n\n{found.machine}; load average "
+        f"{min(found.load):.1f} to {max(found.load):.1f}; {found.started}. {', '.join(found.versions)}.\n\n"
+        f"Processor time of one call from Python, {found.joints} joints and {found.rows} rows, over "
+        f"{found.problems:,} programs; in {found.unsafe:.0%} of them the wanted command was not safe. The error is the "
+        f"distance of an answer from the checked one [rad/s].\n\n{_table(header, rows)}"
     )
 
 

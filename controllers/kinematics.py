@@ -99,6 +99,22 @@ class SerialChain:
         linear, angular = torch.where(slide, axis, lever), torch.where(slide, torch.zeros_like(axis), axis)
         return tip[:, :3, 3], tip[:, :3, :3], torch.cat([linear, angular], dim=2).transpose(1, 2)
 
+    def reach(self) -> Tensor:
+        r"""Bounds of :math:`\|\partial p / \partial q_j\|` over all poses, shape ``(n,)`` [m/rad], or 1 for a slide.
+
+        A hinge moves the site by the distance between its axis and the site, which is at most the length of the polygon
+        of anchors that leads from one to the other, with slides drawn out to their limits.
+        """
+        heads, tail = self.anchor[1:], self.tip[:3, 3]
+        ends = (self.offset[1:, :3, :3] @ heads[:, :, None])[:, :, 0] + self.offset[1:, :3, 3]
+        lengths = (torch.cat([ends, tail[None]]) - self.anchor).norm(dim=1)
+        slide = torch.tensor(self.is_slide)
+        drawn_out = torch.maximum((self.low - self.reference).abs(), (self.high - self.reference).abs())
+        travel = torch.where(slide, drawn_out, torch.zeros_like(lengths))
+        # the travel of joint j lengthens the way to j for the joints before it
+        beyond = (lengths + travel).flip(0).cumsum(0).flip(0) - travel
+        return torch.where(slide, torch.ones_like(beyond), beyond)
+
     def gravity_torque(self, q: Tensor, gravity: float = 9.81) -> Tensor:
         """Joint torques that hold the chain against gravity along -z: dV/dq of V = sum m g z, ``(N, n)`` [N m]."""
         axis, anchor, pose = self._frames(q)

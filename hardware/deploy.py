@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fermo.assets.scenes.so101 import HOME_QPOS
+from fermo.assets.scenes.so101 import HOME_QPOS, JOINT_NAMES, TOOL_SITE, so101_scene
+from fermo.controllers.arm_filter import ArmFilter
+from fermo.controllers.arm_filter_config import ArmFilterConfig
+from fermo.controllers.kinematics import SerialChain
 from fermo.errors import FermoError
 from fermo.hardware.clock import Clock, WallClock
+from fermo.hardware.filtered_robot import FilteredRobot, FilterReport
 from fermo.hardware.loop import LoopReport, Tick, check_plant, run_policy
 from fermo.hardware.registry import make_robot
 from fermo.hardware.robot import Robot, RobotError
@@ -21,6 +25,9 @@ from fermo.hardware.servo_loop import ServoedRobot
 from fermo.hardware.servo_process import ServoProcess
 from fermo.hardware.twins.supervisor import Supervisor, Twin, spawn_twin
 from fermo.policies.base import Policy
+from fermo.policies.certificates.certificate import verify_certificate
+from fermo.policies.certificates.check_certificate import read_map
+from fermo.policies.certificates.deviation import deviations
 from fermo.policies.checkpoint import load_checkpoint
 
 LIFT_HEIGHT = 0.05
@@ -65,6 +72,7 @@ class DeployReport:
         lockstep: Whether time was simulated; the loop's times are then simulated too.
         qpos: Poses of the first recorded episodes for video, each ``(T, nq)``.
         video_rate: Of those poses [Hz].
+        safety: What the safety filter did; None where there was none.
     """
 
     loop: LoopReport
@@ -73,6 +81,7 @@ class DeployReport:
     lockstep: bool = False
     qpos: list[np.ndarray] = field(default_factory=list)
     video_rate: float = VIDEO_RATE
+    safety: FilterReport | None = None
 
     @property
     def successes(self) -> int:
@@ -87,6 +96,7 @@ class DeployReport:
             "loop": self.loop.to_json(),
             "differences": list(self.differences),
             "lockstep": self.lockstep,
+            "safety": self.safety.to_json() if self.safety else None,
         }
 
 
@@ -174,6 +184,34 @@ def connect_twin(twin: Twin, *, leave: str = "hold") -> Iterator[tuple[Robot, Cl
             yield robot, WallClock()
 
 
+def filtered_so101(robot: Robot, safety: ArmFilterConfig, certified: Path | None = None) -> FilteredRobot:
+    """An SO-101 behind a safety filter for its joints and its tool.
+
+    Args:
+        robot: The arm, or its twin.
+        safety: Half-spaces, gamma, errors.
+        certified: Folder of the checkpoint that decides; its certificate, verified, says how far the errors of the
+            joint angles move an action.
+    """
+    (command,) = robot.spec.commands
+    chain = SerialChain.from_model(so101_scene(with_cube=False).compile(), TOOL_SITE)
+    arm_filter = ArmFilter(
+        safety, chain, names=JOINT_NAMES, low=command.low, high=command.high, rate_hz=robot.spec.rate_hz
+    )
+    return FilteredRobot(robot, arm_filter, action_error=_action_error(certified, safety.error) if certified else None)
+
+
+def _action_error(folder: Path, error: float) -> float | None:
+    """How far errors of the joint angles move a checkpoint's action (l2) [rad]; None where it has no certificate."""
+    if not (folder / "certificate.json").is_file():
+        return None
+    lipschitz = verify_certificate(folder)["lipschitz"]
+    if error == 0.0:
+        return 0.0
+    (goals,) = deviations(read_map(folder), {"joint_position": error}, lipschitz)
+    return goals.bound
+
+
 def deploy_on_twin(
     policy: Policy | str | Path,
     *,
@@ -182,17 +220,25 @@ def deploy_on_twin(
     seed: int = 0,
     seconds: float = EPISODE_S,
     video: int = 0,
+    safety: ArmFilterConfig | None = None,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> DeployReport:
-    """Start an SO-101 twin, run `episodes` tries of a policy or checkpoint folder on it, score them."""
+    """Start an SO-101 twin, run `episodes` tries of a policy or checkpoint folder on it, score them.
+
+    With `safety`, every command passes a safety filter first.
+    """
+    certified = None if isinstance(policy, Policy) else Path(policy)
     if not isinstance(policy, Policy):
         policy = load_checkpoint(policy)
     with spawn_twin("so101", lockstep=lockstep, seed=seed) as twin, connect_twin(twin) as (robot, clock):
+        filtered = filtered_so101(robot, safety, certified) if safety else None
+        robot = filtered or robot
         report = run_episodes(
             policy, robot, clock, episodes=episodes, seconds=seconds, seed=seed, supervisor=twin.supervisor,
             video=video, on_episode=on_episode,
         )  # fmt: skip
         report.differences, report.lockstep = twin.differences, lockstep
+        report.safety = filtered.report if filtered else None
     return report
 
 
@@ -206,6 +252,7 @@ def deploy(
     episodes: int = 1,
     seconds: float = EPISODE_S,
     dry_run: bool = False,
+    safety: ArmFilterConfig | None = None,
     on_tick: Callable[[Tick], None] | None = None,
 ) -> DeployReport:
     """Run a checkpoint on an arm, or on a twin that is already running: the driver cannot tell them apart.
@@ -219,6 +266,7 @@ def deploy(
         episodes: How many tries.
         seconds: Length of each [s].
         dry_run: Compute commands, pass them to `on_tick`, leave torque off.
+        safety: Of a safety filter that every command passes first; None does without.
         on_tick: Called every policy period.
 
     Raises:
@@ -233,7 +281,10 @@ def deploy(
         )
     driven = ServoProcess(robot, port=port, tracker=tracker, name=name)
     check_plant(policy.spec, driven.spec)
-    with driven:
-        return run_episodes(
-            policy, driven, WallClock(), episodes=episodes, seconds=seconds, dry_run=dry_run, on_tick=on_tick
+    filtered = filtered_so101(driven, safety, Path(checkpoint)) if safety else None
+    with filtered or driven as connected:
+        report = run_episodes(
+            policy, connected, WallClock(), episodes=episodes, seconds=seconds, dry_run=dry_run, on_tick=on_tick
         )
+    report.safety = filtered.report if filtered else None
+    return report

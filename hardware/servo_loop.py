@@ -8,6 +8,7 @@ import numpy as np
 
 from fermo.hardware.clock import Clock
 from fermo.hardware.robot import Applied, Reading, Robot, RobotError, RobotState
+from fermo.hardware.wrapped_robot import WrappedRobot
 
 _REJECTIONS = 3  # non-finite targets in a row that latch a fault
 BLEND = 0.5
@@ -113,7 +114,7 @@ class ServoLoop:
         return self._from + fraction * (self._to - self._from)
 
 
-class ServoedRobot(Robot):
+class ServoedRobot(WrappedRobot):
     """A robot with its servo loop in this process: whoever sleeps on this object's clock lets the servo loop work.
 
     Deterministic under a lockstep clock. On the wall clock prefer `fermo.hardware.servo_process.ServoProcess`, whose
@@ -121,16 +122,10 @@ class ServoedRobot(Robot):
     """
 
     def __init__(self, robot: Robot, clock: Clock, *, rate_hz: float = 100.0) -> None:
-        self.spec = robot.spec
-        self._robot = robot
+        super().__init__(robot)
         self._clock = clock
         self._stopped = False
         self.loop = ServoLoop(robot, clock, 1.0 / robot.spec.rate_hz, rate_hz)
-
-    @property
-    def state(self) -> RobotState:  # type: ignore[override]
-        """The robot's."""
-        return self._robot.state
 
     @property
     def counts(self) -> Counter[str]:
@@ -172,17 +167,5 @@ class ServoedRobot(Robot):
 
     def stop(self) -> None:
         """See `Robot`."""
-        self._robot.stop()
+        super().stop()
         self._stopped = True
-
-    def fault(self, reason: str) -> None:
-        """See `Robot`."""
-        self._robot.fault(reason)
-
-    def acknowledge(self) -> None:
-        """See `Robot`."""
-        self._robot.acknowledge()
-
-    def disconnect(self) -> None:
-        """See `Robot`."""
-        self._robot.disconnect()

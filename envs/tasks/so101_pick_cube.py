@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fermo.assets.scenes.so101 import CUBE_HALF_SIZE, HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import PICK_PLANT
+from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.envs.core.constants import constant
 from fermo.envs.core.object_tracker import ObjectTracker, ObjectTrackerConfig
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
 from fermo.envs.rendering.coarse import coarse_visuals
-from fermo.envs.tasks.so101_servos import LimitedServos
+from fermo.envs.tasks.so101_servos import make_servos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class PickCubeConfig:
         lift_height: How much higher than its start the cube must be at the end [m].
         start_spread: Standard deviation of the arm's starting pose [rad].
         tracker: The tracking device.
+        safety: Of a safety filter before the servos' limiter; None does without.
     """
 
     reach: tuple[float, float] = (0.14, 0.26)
@@ -38,6 +40,7 @@ class PickCubeConfig:
     lift_height: float = 0.05
     start_spread: float = 0.05
     tracker: ObjectTrackerConfig = field(default_factory=ObjectTrackerConfig)
+    safety: ArmFilterConfig | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.reach[0] <= self.reach[1] or self.episode_s <= 0:
@@ -109,9 +112,9 @@ class PickCube(Task):
         return qpos, torch.zeros(n, self.model.nv, dtype=torch.float64, device=u.device)
 
     def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
-        """The object tracker and the servos' limiter."""
+        """The object tracker and what keeps the servos safe."""
         tracker = TrackedCube(self.config.tracker, self, num_worlds, device)
-        return {"object_tracker": tracker, "servos": LimitedServos()}
+        return {"object_tracker": tracker, "servos": make_servos(self.config.safety, self.model)}
 
     def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
         """Goal angles within the arm's safety limits, ``(N, 6)`` [rad]."""

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from fermo.assets.scenes.so101 import HOME_QPOS, TOOL_SITE, so101_scene
 from fermo.assets.so101_plant import REACH_PLANT
+from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.envs.core.constants import constant
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Sensor, Simulation, Task
 from fermo.envs.rendering.coarse import coarse_visuals
-from fermo.envs.tasks.so101_servos import LimitedServos
+from fermo.envs.tasks.so101_servos import make_servos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class ReachConfig:
         episode_s: Length of an episode [s].
         tolerance: Success is a tool nearer than this [m].
         start_spread: Standard deviation of the arm's starting pose [rad].
+        safety: Of a safety filter before the servos' limiter; None does without.
     """
 
     reach: tuple[float, float] = (0.14, 0.30)
@@ -37,6 +39,7 @@ class ReachConfig:
     episode_s: float = 3.0
     tolerance: float = 0.02
     start_spread: float = 0.2
+    safety: ArmFilterConfig | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.reach[0] <= self.reach[1] or self.height[0] > self.height[1] or self.episode_s <= 0:
@@ -87,8 +90,9 @@ class Reach(Task):
         return qpos, torch.zeros_like(qpos)
 
     def make_sensors(self, num_worlds: int, device: torch.device) -> dict[str, Sensor]:
-        """The target and the servos' limiter."""
-        return {"target": Target(self.config, num_worlds, device), "servos": LimitedServos()}
+        """The target and what keeps the servos safe."""
+        servos = make_servos(self.config.safety, self.model)
+        return {"target": Target(self.config, num_worlds, device), "servos": servos}
 
     def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
         """Goal angles within the arm's safety limits, ``(N, 6)`` [rad]."""

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.hardware.clock import Clock
+from fermo.hardware.deploy import filtered_so101
 from fermo.hardware.drivers.so101 import So101, So101Config
 from fermo.hardware.robot import Robot, RobotError, RobotState
 from fermo.hardware.servo_loop import ServoedRobot
@@ -31,7 +33,12 @@ def servoed_so101(twin: Twin) -> tuple[Robot, Clock]:
     return servoed, servoed
 
 
-ROBOTS: tuple[tuple[str, Maker], ...] = (("so101", so101), ("so101", servoed_so101))
+def filtered_servoed_so101(twin: Twin) -> tuple[Robot, Clock]:
+    robot, clock = servoed_so101(twin)
+    return filtered_so101(robot, ArmFilterConfig()), clock
+
+
+ROBOTS: tuple[tuple[str, Maker], ...] = (("so101", so101), ("so101", servoed_so101), ("so101", filtered_servoed_so101))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,13 @@ def test_depth_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert {file.name for file in tmp_path.iterdir()} == {"world0-episode0.safetensors", "depth.mp4"}
 
 
+def test_track_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "track_limit.py"))["main"](num_envs=16, steps=150)
+    told = capsys.readouterr().out
+    assert 0.0 <= float(told.split("within ")[1].split(" cm")[0]) < 50.0
+    assert "changed" in told and "softened" not in told and "not" not in told
+
+
 def test_object_set(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "object_set.py"))["main"]("cpu")
     lines = capsys.readouterr().out.splitlines()

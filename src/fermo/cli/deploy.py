@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from fermo.cli.parsing import existing_checkpoint, parse
+from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.errors import FermoError, unknown_name
 
 if TYPE_CHECKING:
     from fermo.hardware.deploy import DeployReport, Episode
+    from fermo.hardware.filtered_robot import FilterReport
     from fermo.hardware.loop import Tick
 
 
@@ -33,6 +35,8 @@ class DeployOptions:
         seconds: Length of each [s].
         seed: Of the starting poses, on a twin.
         dry_run: Print commands, leave torque off.
+        filter: Pass every command through a safety filter: joint limits, and half-spaces that the tool stays in.
+        safety: Of that filter.
         report: Write episodes and loop timing to this JSON file.
     """
 
@@ -47,11 +51,15 @@ class DeployOptions:
     seconds: float = 6.0
     seed: int = 0
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    filter: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    safety: ArmFilterConfig = field(default_factory=ArmFilterConfig)
     report: Path | None = None
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.seconds <= 0:
             raise FermoError(f"episodes and seconds must be positive, got {self.episodes} and {self.seconds}")
+        if self.safety != ArmFilterConfig() and not self.filter:
+            raise FermoError("--safety says how to filter: add --filter")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -83,7 +91,7 @@ def _on_twin(options: DeployOptions, folder: Path) -> DeployReport:
 
     return deploy_on_twin(
         folder, episodes=options.episodes, lockstep=options.lockstep, seed=options.seed, seconds=options.seconds,
-        on_episode=_print_episode,
+        safety=options.safety if options.filter else None, on_episode=_print_episode,
     )  # fmt: skip
 
 
@@ -96,7 +104,7 @@ def _on_port(options: DeployOptions, folder: Path) -> DeployReport:
     return deploy(
         folder, options.robot, port=str(options.port), tracker=_endpoint(options.tracker), name=options.name,
         episodes=options.episodes, seconds=options.seconds, dry_run=options.dry_run,
-        on_tick=_print_tick if options.dry_run else None,
+        safety=options.safety if options.filter else None, on_tick=_print_tick if options.dry_run else None,
     )  # fmt: skip
 
 
@@ -129,5 +137,18 @@ def _print_report(report: DeployReport) -> None:
         print(f"  {name.removesuffix('_ms'):<9} [ms] {spread}")
     counts = {name: summary[name] for name in ("misses", "stale_reads", "clipped", "rejected")}
     print(f"  counts    {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    if report.safety:
+        _print_safety(report.safety)
     for difference in report.differences:
         print(f"twin differs: {difference}")
+
+
+def _print_safety(report: FilterReport) -> None:
+    summary = report.summary()
+    print(f"safety filter: {', '.join(f'{name} {count}' for name, count in summary['counts'].items())}")
+    for row, count in summary["rows"].items():
+        print(f"  {count:5d}  {row}")
+    if summary["largest_slack"] > 0:
+        print(f"  rows were missed by up to {summary['largest_slack']:.2g} where no command met them all")
+    if summary["assured"] is not None:
+        print(f"  assured at {summary['assured']}: no error of the joint angles up to --safety.error could make it act")

@@ -75,7 +75,7 @@ def invariant_ellipsoid(vertices: Sequence[Vertex]) -> Ellipsoid:
 
 def _best_tau(A: Array, B: Array, limit: float) -> float:
     found = minimize_scalar(
-        lambda share: float(np.trace(_lyapunov(A, B, share * limit))), bounds=(0.01, 0.99), method="bounded"
+        lambda share: float(np.trace(_lyapunov(A, B, share * limit))), bounds=(1e-4, 1 - 1e-4), method="bounded"
     )
     return float(found.x) * limit  # type: ignore[attr-defined]
 

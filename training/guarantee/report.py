@@ -104,14 +104,16 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
     if not zeta > 0:
         raise FermoError(f"zeta must be positive, got {zeta:g}")
     plant = guaranteed_plant(task_name)
+    safe = plant.safe if safe is None else safe
+    limits = _limits(plant, safe)
     task = make_task(task_name, **plant.at_rest)
     loop = ClosedLoop(ControlStep(task), in_double(policy), bound)
     floor = stability_floor(loop.A_plant, loop.B, loop.C)[0]
     if not loop.radius < 1.0:
         raise FermoError(
-            f"the loop is unstable at its equilibrium (spectral radius {loop.radius:.4g}), so nothing is guaranteed: "
-            f"the policy's slope is at most {bound.lipschitz:.3g}, to hold the plant takes about {floor:.3g}; raise gamma "
-            "or train longer"
+            f"the loop is unstable at its equilibrium (spectral radius {loop.radius:.4g}), so nothing follows: "
+            f"the policy's slope is at most {bound.lipschitz:.3g}, the plant takes about {floor:.3g}; raise gamma, or "
+            "train longer"
         )
     start, missing = np.abs(loop.equilibrium), {}
     by_gain = _try(missing, "peak_gain", lambda: peak_gain_tube(loop, zeta, start, samples=samples, seed=seed))
@@ -125,12 +127,11 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
     if tube is not None and (worst.largest > tube).any():
         where = plant.states[int(np.argmax(worst.largest / tube))]
         raise FermoError(f"an attack drove {where} out of its tube, so one of the two is wrong: report this as a bug")
-    limits = _limits(plant, plant.safe if safe is None else safe)
     return Guarantee(
         task=task_name, zeta=zeta, bound=bound, states=plant.states, units=plant.units, equilibrium=loop.equilibrium,
         linearization=loop.linearization, spectral_radius=loop.radius, floor=floor, contraction=contraction,
         error_slope=slope, peak_gain=by_gain, ellipsoid=by_ellipsoid, tube=tube, worst=worst,
-        largest_zeta=largest_zeta(loop, limits, seed=seed), safe=plant.safe if safe is None else safe, missing=missing,
+        largest_zeta=largest_zeta(loop, limits, seed=seed), safe=safe, missing=missing,
     )  # fmt: skip
 
 

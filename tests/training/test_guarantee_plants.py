@@ -21,6 +21,7 @@ from fermo.training.demos.pendulum_expert import PendulumExpert
 from fermo.training.fit import fit
 from fermo.training.guarantee.closed_loop import ClosedLoop
 from fermo.training.guarantee.control_step import ControlStep
+from fermo.training.guarantee.ellipsoid_tube import ellipsoid_tube
 from fermo.training.guarantee.floor import gamma_floor, stability_floor
 from fermo.training.guarantee.imitation import bounds
 from fermo.training.guarantee.linearize import check_linearization, linearize
@@ -28,7 +29,8 @@ from fermo.training.guarantee.observed import observed, paired_runs, premises
 from fermo.training.guarantee.plants import PLANTS, guaranteed_plant
 from fermo.training.guarantee.policy_bound import PolicyBound
 from fermo.training.guarantee.report import largest_zeta
-from fermo.training.guarantee.tube import ellipsoid_tube, peak_gain_tube, unseen_share
+from fermo.training.guarantee.samples import ROUNDS, unseen_share
+from fermo.training.guarantee.tube import peak_gain_tube
 from fermo.training.guarantee.worst_case import worst_found
 from fermo.training.recipes import loop_recipe, policy_recipe
 
@@ -158,7 +160,7 @@ def test_an_error_too_large_for_the_region_has_no_tube(cart_pole: tuple[Any, Clo
 
 def test_samples_say_how_much_they_may_have_missed() -> None:
     share = unseen_share(4096)
-    assert (1 - share) ** 4096 == pytest.approx(1e-3 / 30) and share < 3e-3
+    assert (1 - share) ** 4096 == pytest.approx(1e-3 / ROUNDS) and share < 3e-3
 
 
 def test_a_loop_that_forgets_and_what_an_imitator_of_itself_pays(cart_pole: tuple[Any, ClosedLoop]) -> None:
@@ -230,3 +232,14 @@ def test_a_policy_without_a_certificate_has_no_guarantee() -> None:
         PolicyBound.from_certificate(None)
     with pytest.raises(FermoError, match="lacks 'observation_std'"):
         PolicyBound.from_certificate({"lipschitz": 1.0})
+
+
+@pytest.mark.slow
+def test_a_bounded_policy_pays_a_little_and_is_hurt_less(tmp_path: Path) -> None:
+    """The smallest budget of the sweep: one gamma against no bound, the same starts and an error of the same size."""
+    main(["reproduce", "cart-pole-trade-off", "--folder", str(tmp_path)])
+    made = json.loads((tmp_path / "cart-pole-trade-off/smoke.json").read_text())["cells"]
+    cells = {cell["cell"]: {name: number["value"] for name, number in cell["numbers"].items()} for cell in made}
+    bounded, free = cells["gamma=1/all"], cells["mlp_bc/all"]
+    assert bounded["attacked cost"] < free["attacked cost"] and bounded["cost"] > free["cost"]
+    assert bounded["largest error"] > free["largest error"]

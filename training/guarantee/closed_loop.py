@@ -16,6 +16,7 @@ from fermo.policies.base import Policy
 from fermo.training.guarantee.control_step import ControlStep
 from fermo.training.guarantee.linearize import STEP, linearize
 from fermo.training.guarantee.policy_bound import PolicyBound
+from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
 
@@ -143,8 +144,3 @@ class ClosedLoop:
 def in_double(policy: Policy) -> Act:
     """A copy of a policy's action map in float64, so that rounding plays no part in what is derived."""
     return copy.deepcopy(policy).double().requires_grad_(False).select_action
-
-
-def spectral_radius(A: Array) -> float:
-    """Largest modulus of an eigenvalue."""
-    return float(np.abs(np.linalg.eigvals(A)).max())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fermo.errors import FermoError
 from fermo.training.guarantee.sdp import InaccurateError, is_positive_definite, solve
+from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
 Vertex = tuple[Array, Array]
@@ -67,7 +68,7 @@ def certify_contraction(vertices: Sequence[Vertex], *, error_slope: float = 0.0,
     Raises:
         FermoError: A vertex is unstable, no common P exists, or the solver's answer fails the check in NumPy.
     """
-    largest = max(float(np.abs(np.linalg.eigvals(A)).max()) for A, _ in vertices)
+    largest = max(spectral_radius(A) for A, _ in vertices)
     if not largest < 1.0:
         raise FermoError(
             f"nothing to certify: the loop is unstable at a vertex (spectral radius {largest:.6g}). Is a matrix "

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from fermo.errors import FermoError
 from fermo.training.guarantee.contraction import Vertex
 from fermo.training.guarantee.sdp import is_positive_definite, solve
+from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ def invariant_ellipsoid(vertices: Sequence[Vertex]) -> Ellipsoid:
     Raises:
         FermoError: A vertex is unstable, no ellipsoid is common to all, or the solver's answer fails the check.
     """
-    radii = [float(np.abs(np.linalg.eigvals(A)).max()) for A, _ in vertices]
+    radii = [spectral_radius(A) for A, _ in vertices]
     slowest = int(np.argmax(radii))
     if not radii[slowest] < 1.0:
         raise FermoError(f"no invariant ellipsoid: a vertex is unstable (spectral radius {radii[slowest]:.6g})")

@@ -9,9 +9,9 @@ from scipy.optimize import minimize
 from fermo.controllers.lqr import solve_lqr
 from fermo.envs.core.task import Task
 from fermo.errors import FermoError
-from fermo.training.guarantee.closed_loop import spectral_radius
 from fermo.training.guarantee.linearize import linearize
 from fermo.training.guarantee.plants import guaranteed_plant
+from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from fermo.training.guarantee.control_step import ControlStep
 from fermo.training.guarantee.imitation import Forgetting, Premises, bounds, fill_radius, residual_floor
 from fermo.training.guarantee.plants import StageCost, guaranteed_plant
 from fermo.training.guarantee.policy_bound import PolicyBound
-from fermo.training.guarantee.tube import Samples, corners
+from fermo.training.guarantee.samples import Samples, corners
 from fermo.training.guarantee.worst_case import rollout
 
 Array = NDArray[np.float64]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fermo.errors import FermoError
+from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def peak_gain(A: Array, B: Array) -> PeakGain:
     Raises:
         FermoError: A is not stable.
     """
-    radius = float(np.abs(np.linalg.eigvals(A)).max())
+    radius = spectral_radius(A)
     if not radius < SLOWEST:
         raise FermoError(f"the loop is not stable (spectral radius {radius:.6g}): bounded errors can drive it anywhere")
     n = len(A)

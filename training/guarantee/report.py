@@ -15,11 +15,12 @@ from fermo.policies.base import Policy
 from fermo.training.guarantee.closed_loop import ClosedLoop, in_double
 from fermo.training.guarantee.contraction import Contraction, certify_contraction, largest_error_slope
 from fermo.training.guarantee.control_step import ControlStep
+from fermo.training.guarantee.ellipsoid_tube import EllipsoidTube, ellipsoid_tube
 from fermo.training.guarantee.floor import stability_floor
 from fermo.training.guarantee.linearize import Linearization
 from fermo.training.guarantee.plants import GuaranteedPlant, guaranteed_plant
 from fermo.training.guarantee.policy_bound import PolicyBound
-from fermo.training.guarantee.tube import EllipsoidTube, Tube, ellipsoid_tube, peak_gain_tube
+from fermo.training.guarantee.tube import Tube, peak_gain_tube
 from fermo.training.guarantee.worst_case import WorstFound, worst_found
 
 Array = NDArray[np.float64]
@@ -105,7 +106,7 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
         raise FermoError(f"zeta must be positive, got {zeta:g}")
     plant = guaranteed_plant(task_name)
     safe = plant.safe if safe is None else safe
-    limits = _limits(plant, safe)
+    room = limits(plant, safe)
     task = make_task(task_name, **plant.at_rest)
     loop = ClosedLoop(ControlStep(task), in_double(policy), bound)
     floor = stability_floor(loop.A_plant, loop.B, loop.C)[0]
@@ -131,7 +132,7 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
         task=task_name, zeta=zeta, bound=bound, states=plant.states, units=plant.units, equilibrium=loop.equilibrium,
         linearization=loop.linearization, spectral_radius=loop.radius, floor=floor, contraction=contraction,
         error_slope=slope, peak_gain=by_gain, ellipsoid=by_ellipsoid, tube=tube, worst=worst,
-        largest_zeta=largest_zeta(loop, limits, seed=seed), safe=safe, missing=missing,
+        largest_zeta=largest_zeta(loop, room, seed=seed), safe=safe, missing=missing,
     )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def largest_zeta(loop: ClosedLoop, limits: Array, *, bisections: int = 10, sampl
     return low
 
 
-def _limits(plant: GuaranteedPlant, safe: Mapping[str, float]) -> Array:
+def limits(plant: GuaranteedPlant, safe: Mapping[str, float]) -> Array:
     """The safe box ``(n,)``, infinite where nothing is asked.
 
     Raises:

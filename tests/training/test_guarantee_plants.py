@@ -28,7 +28,7 @@ from fermo.training.guarantee.linearize import check_linearization, linearize
 from fermo.training.guarantee.observed import observed, paired_runs, premises
 from fermo.training.guarantee.plants import PLANTS, guaranteed_plant
 from fermo.training.guarantee.policy_bound import PolicyBound
-from fermo.training.guarantee.report import largest_zeta
+from fermo.training.guarantee.report import guarantee, largest_zeta
 from fermo.training.guarantee.samples import ROUNDS, unseen_share
 from fermo.training.guarantee.tube import peak_gain_tube
 from fermo.training.guarantee.worst_case import worst_found
@@ -205,6 +205,14 @@ def test_the_command_prints_and_writes_what_it_derived_and_what_it_found(
     assert made["safe"] == {"angle": 0.2} and made["largest_zeta"] > 0.05
     assert made["floor"] < made["bound"]["lipschitz"]
     assert "worst found" in told and "largest error certified to keep angle within 0.2" in told and str(where) in told
+
+
+def test_a_policy_flatter_than_the_floor_is_refused(checkpoint: tuple[Path, Path], tmp_path: Path) -> None:
+    policy = fit(checkpoint[1], tmp_path, task=PENDULUM, family="lipschitz_bc",
+                 policy=policy_recipe(PENDULUM, "lipschitz_bc", hidden=(8,), gamma=0.2),
+                 loop=loop_recipe(PENDULUM, "lipschitz_bc", steps=100, batch_size=64, warmup_steps=10))  # fmt: skip
+    with pytest.raises(FermoError, match=r"unstable at its equilibrium .* at most 0.2, the plant takes about 0.8"):
+        guarantee(PENDULUM, policy, PolicyBound.of_policy(policy), 0.05)
 
 
 @pytest.mark.parametrize(("words", "advice"), [

@@ -38,7 +38,9 @@ class ClosedLoop:
         step: The plant.
         act: Observations ``(N, p)`` to actions ``(N, m)`` in SI units and float64, row by row, differentiable.
         bound: Of the policy's slope.
-        start: Where to look for the equilibrium, SI units ``(n,)``; at the origin when None.
+
+    Raises:
+        FermoError: The policy holds no state near the origin, or the plant is not smooth there.
 
     Attributes:
         equilibrium: State x* that the policy holds, SI units ``(n,)``.
@@ -53,9 +55,9 @@ class ClosedLoop:
         radius: Spectral radius of A.
     """
 
-    def __init__(self, step: ControlStep, act: Act, bound: PolicyBound, start: Array | None = None) -> None:
+    def __init__(self, step: ControlStep, act: Act, bound: PolicyBound) -> None:
         self.step, self.bound, self._act = step, bound, act
-        self.equilibrium = self._find_equilibrium(np.zeros(step.n) if start is None else start)
+        self.equilibrium = self._find_equilibrium()
         self.held = self.action(self.equilibrium[None])[0]
         self.linearization = lin = linearize(step.task, self.equilibrium, self.held, step)
         self.C = lin.C / bound.observation_std[:, None]
@@ -120,13 +122,9 @@ class ClosedLoop:
         slopes = slopes.reshape(len(si), n, -1).transpose(0, 2, 1)
         return slopes / self.bound.observation_std[:, None] * self.state_unit
 
-    def _find_equilibrium(self, start: Array) -> Array:
-        """Newton's method on ``f(x, pi(o(x))) = x``.
-
-        Raises:
-            FermoError: It finds none near the start.
-        """
-        x, moves = start.astype(np.float64), STEP * np.eye(len(start))
+    def _find_equilibrium(self) -> Array:
+        """Newton's method on ``f(x, pi(o(x))) = x``, from the origin."""
+        x, moves = np.zeros(self.step.n), STEP * np.eye(self.step.n)
         for _ in range(NEWTON_STEPS):
             around = np.concatenate([x[None], x + moves, x - moves])
             reached = self.step(around, self.action(around))
@@ -136,7 +134,7 @@ class ClosedLoop:
             if np.abs(move).max() < 1e-10:
                 return x
         raise FermoError(
-            f"the policy holds {self.step.task.name} nowhere near the state it starts from, so nothing is guaranteed: "
+            f"the policy holds {self.step.task.name} nowhere near rest, so nothing is guaranteed: "
             "train longer, or with a larger gamma"
         )
 

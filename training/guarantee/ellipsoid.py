@@ -25,6 +25,9 @@ STRICTNESS = 1e-6
 class Ellipsoid:
     """``{x : x' Q^-1 x <= 1}``, which ``x+ = A_j x + B_j w`` with ``||w|| <= 1`` maps into itself.
 
+    Without input every A_j contracts in the same norm by ``sqrt(1 - tau)`` a step: the inequality of
+    `invariant_ellipsoid` holds without its last term too.
+
     Attributes:
         Q: ``(n, n)``, positive definite.
         tau: Weight of the input in the S-procedure, in (0, 1).

@@ -1,17 +1,16 @@
-"""What a checkpoint's certificate says of its policy's slope, in the units the closed loop is looked at."""
+"""What a certificate says of its policy's slope, in the units in which the closed loop is looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fermo.errors import FermoError
-from fermo.training.files import read_json
+from fermo.policies.base import Policy
 
 Array = NDArray[np.float64]
 
@@ -54,7 +53,6 @@ class PolicyBound:
             raise FermoError(f"the certificate lacks {error}: train again with this version") from None
 
     @classmethod
-    def of_checkpoint(cls, folder: Path) -> PolicyBound:
-        """Read ``certificate.json`` of a checkpoint; raises as `from_certificate`."""
-        path = folder / "certificate.json"
-        return cls.from_certificate(read_json(path) if path.is_file() else None)
+    def of_policy(cls, policy: Policy) -> PolicyBound:
+        """Compute a policy's certificate anew from its weights and read it; raises as `from_certificate`."""
+        return cls.from_certificate(policy.certificate())

@@ -106,22 +106,16 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
         raise FermoError(f"zeta must be positive, got {zeta:g}")
     plant = guaranteed_plant(task_name)
     safe = plant.safe if safe is None else safe
-    room = limits(plant, safe)
+    room = safe_box(plant, safe)
     task = make_task(task_name, **plant.at_rest)
     loop = ClosedLoop(ControlStep(task), in_double(policy), bound)
     floor = stability_floor(loop.A_plant, loop.B, loop.C)[0]
     if not loop.radius < 1.0:
-        raise FermoError(
-            f"the loop is unstable at its equilibrium (spectral radius {loop.radius:.4g}), so nothing follows: "
-            f"the policy's slope is at most {bound.lipschitz:.3g}, the plant takes about {floor:.3g}; raise gamma, or "
-            "train longer"
-        )
+        raise _unstable(loop, floor)
     start, missing = np.abs(loop.equilibrium), {}
     by_gain = _try(missing, "peak_gain", lambda: peak_gain_tube(loop, zeta, start, samples=samples, seed=seed))
     by_ellipsoid = _try(missing, "ellipsoid", lambda: ellipsoid_tube(loop, zeta, start, seed=seed))
-    vertices = [(loop.A, loop.B)] if by_ellipsoid is None else list(by_ellipsoid.vertices)
-    contraction = _try(missing, "contraction", lambda: certify_contraction(vertices))
-    slope = _try(missing, "error_slope", lambda: largest_error_slope([(A, loop.B) for A, _ in vertices], output=loop.C))
+    vertices = [(A, loop.B) for A, _ in by_ellipsoid.vertices] if by_ellipsoid else [(loop.A, loop.B)]
     widths = [each.half_widths for each in (by_gain, by_ellipsoid) if each is not None]
     tube = np.min(widths, axis=0) if widths else None
     worst = worst_found(task, policy.select_action, loop, zeta, seed=seed)
@@ -130,19 +124,28 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
         raise FermoError(f"an attack drove {where} out of its tube, so one of the two is wrong: report this as a bug")
     return Guarantee(
         task=task_name, zeta=zeta, bound=bound, states=plant.states, units=plant.units, equilibrium=loop.equilibrium,
-        linearization=loop.linearization, spectral_radius=loop.radius, floor=floor, contraction=contraction,
-        error_slope=slope, peak_gain=by_gain, ellipsoid=by_ellipsoid, tube=tube, worst=worst,
+        linearization=loop.linearization, spectral_radius=loop.radius, floor=floor,
+        contraction=_try(missing, "contraction", lambda: certify_contraction(vertices)),
+        error_slope=_try(missing, "error_slope", lambda: largest_error_slope(vertices, output=loop.C)),
+        peak_gain=by_gain, ellipsoid=by_ellipsoid, tube=tube, worst=worst,
         largest_zeta=largest_zeta(loop, room, seed=seed), safe=safe, missing=missing,
     )  # fmt: skip
 
 
-def largest_zeta(loop: ClosedLoop, limits: Array, *, bisections: int = 10, samples: int = 1024, seed: int = 0) -> float:
-    """Largest measurement error found for which the peak-gain tube, from rest, stays within `limits` ``(n,)`` [SI].
+def _unstable(loop: ClosedLoop, floor: float) -> FermoError:
+    return FermoError(
+        f"the loop is unstable at its equilibrium (spectral radius {loop.radius:.4g}), so nothing follows: the "
+        f"policy's slope is at most {loop.bound.lipschitz:.3g}, the plant takes about {floor:.3g}; raise gamma or train on"
+    )
+
+
+def largest_zeta(loop: ClosedLoop, box: Array, *, bisections: int = 10, samples: int = 1024, seed: int = 0) -> float:
+    """Largest measurement error found for which the peak-gain tube, from rest, stays in `box` ``(n,)`` [SI].
 
     The first of 8, 4, 2, ... for which it does, then bisection up to the one before; the value returned was itself
     certified. 0 where not even a hundred-thousandth is.
     """
-    start, room = np.abs(loop.equilibrium), limits - np.abs(loop.equilibrium)
+    start, room = np.abs(loop.equilibrium), box - np.abs(loop.equilibrium)
 
     def stays(zeta: float) -> bool:
         try:
@@ -159,7 +162,7 @@ def largest_zeta(loop: ClosedLoop, limits: Array, *, bisections: int = 10, sampl
     return low
 
 
-def limits(plant: GuaranteedPlant, safe: Mapping[str, float]) -> Array:
+def safe_box(plant: GuaranteedPlant, safe: Mapping[str, float]) -> Array:
     """The safe box ``(n,)``, infinite where nothing is asked.
 
     Raises:

@@ -18,7 +18,7 @@ from fermo.training.guarantee.closed_loop import ClosedLoop, in_double
 from fermo.training.guarantee.control_step import ControlStep
 from fermo.training.guarantee.plants import guaranteed_plant
 from fermo.training.guarantee.policy_bound import PolicyBound
-from fermo.training.guarantee.report import largest_zeta, limits
+from fermo.training.guarantee.report import largest_zeta, safe_box
 from fermo.training.guarantee.worst_case import rollout
 
 
@@ -80,4 +80,4 @@ def _certified(task: Task, policy: Policy, bound: PolicyBound) -> tuple[float | 
     except FermoError:
         return None, 0.0
     stable = loop.radius < 1.0
-    return loop.radius, largest_zeta(loop, limits(plant, plant.safe)) if stable else 0.0
+    return loop.radius, largest_zeta(loop, safe_box(plant, plant.safe)) if stable else 0.0

@@ -30,7 +30,7 @@ class Tube:
 
     Attributes:
         zeta: Largest measurement error ``||d / observation_std||`` it stands.
-        half_widths: The bound: the sum of the next four for the peak-gain tube.
+        half_widths: The bound: the sum of the next four.
         start: Part of the starting state's distance.
         measurement: Part of the measurement error, from the policy's certified slope.
         policy: Part of the policy's departure from linear.

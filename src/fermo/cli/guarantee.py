@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     from fermo.training.guarantee.report import guarantee
 
     task, policy = load_pair(options.checkpoint, options.task)
-    bound = PolicyBound.of_checkpoint(options.checkpoint)
+    bound = PolicyBound.of_policy(policy)
     made = guarantee(task.name, policy, bound, options.zeta, safe=_safe(options.limit), seed=options.seed)
     _print(made)
     imitation = _imitation(task, policy, made, options.data) if options.data else None

@@ -58,7 +58,7 @@ def _measured(policy: str, episodes: int) -> Callable[[Workspace], Mapping[str, 
             policy=policy_recipe(TASK, family, seed=work.seed, **gamma),
             loop=loop_recipe(TASK, family, seed=work.seed, steps=work.steps),
         )  # fmt: skip
-        bound = PolicyBound.of_checkpoint(work.folder / "train" / "checkpoint")
+        bound = PolicyBound.of_policy(made)
         found = trade_off(make_task(TASK), made, bound, ZETA, episodes=2 * episodes)
         numbers = {"rmse": found.rmse, "cost": found.cost, "attacked cost": found.attacked_cost,
                    "largest error": found.largest_zeta, "lipschitz": bound.lipschitz}  # fmt: skip

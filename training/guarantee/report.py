@@ -135,7 +135,8 @@ def guarantee(task_name: str, policy: Policy, bound: PolicyBound, zeta: float, *
 def _unstable(loop: ClosedLoop, floor: float) -> FermoError:
     return FermoError(
         f"the loop is unstable at its equilibrium (spectral radius {loop.radius:.4g}), so nothing follows: "
-        f"the policy's slope is at most {loop.bound.lipschitz:.3g}, the plant takes about {floor:.3g}; raise gamma or train on"
+        f"the policy's slope is at most {loop.bound.lipschitz:.3g}, the plant takes about {floor:.3g}; raise gamma, "
+        "or train longer"
     )
 
 

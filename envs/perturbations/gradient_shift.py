@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
 
 from fermo.envs.perturbations.scaled import ScaledPerturbation
 from fermo.errors import FermoError
@@ -55,12 +54,18 @@ class GradientShift(ScaledPerturbation):
         """See `Perturbation.observation`."""
         length = self.channel_amplitude(obs)
         now = self.signs.gather(1, env.steps[:, None] % self.signs.shape[1]).to(obs.dtype)
-        # A rollout may run in inference mode, whose tensors can never carry a gradient; copies made outside it can.
-        with torch.inference_mode(False):
-            slopes = vmap(jacrev(lambda row: self.policy_map(row[None])[0]))(obs.clone()).detach()
         assert self.scale is not None
-        slopes = slopes * self.scale.to(obs.dtype)
+        slopes = self._slopes(obs) * self.scale.to(obs.dtype)
         direction = torch.linalg.svd(slopes, full_matrices=False).Vh[:, 0]
         rise = (slopes @ direction[:, :, None]).sum(dim=(1, 2))
         turned = torch.where(rise < 0, -1.0, 1.0).to(obs.dtype)[:, None] * direction
         return torch.where(length > 0, obs + now * length * turned, obs)
+
+    def _slopes(self, obs: Tensor) -> Tensor:
+        """The policy's Jacobian in every world, ``(N, command_size, observation_size)``."""
+        # A rollout may run in inference mode, whose tensors can never carry a gradient; copies made outside it can.
+        with torch.inference_mode(False), torch.enable_grad():
+            seen = obs.clone().requires_grad_(True)
+            action = self.policy_map(seen)
+            rows = [torch.autograd.grad(part.sum(), seen, retain_graph=True)[0] for part in action.unbind(dim=1)]
+        return torch.stack(rows, dim=1)

@@ -1,4 +1,8 @@
-"""Swing a pendulum up with a motor too weak to lift it, and hold it upright."""
+"""Swing a pendulum up with a motor too weak to lift it, and hold it upright.
+
+The cost ``angle^2 + 0.1 angle'^2 + 0.001 torque^2`` is that of Gymnasium's Pendulum. The angle is observed as
+(cos, sin), which does not jump where a turn is complete.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +46,7 @@ class PendulumConfig:
 
 
 class Pendulum(Task):
-    """`fermo/Pendulum-v0`: physics at 100 Hz, policy at 20 Hz, 10 s; the action is the hinge's torque [N m].
-
-    The cost ``angle^2 + 0.1 angle'^2 + 0.001 torque^2`` is that of Gymnasium's Pendulum. The angle is observed as
-    (cos, sin), which does not jump where a turn is complete.
-    """
+    """`fermo/Pendulum-v0`: physics at 100 Hz, policy at 20 Hz, 10 s; the action is the hinge's torque [N m]."""
 
     name = "fermo/Pendulum-v0"
     substeps = 5

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "profile": "where a task's step goes, stage by stage",
     "divergence": "how far single precision on Warp departs from MuJoCo's double",
     "certify": "check the certificate of a checkpoint against its weights",
+    "guarantee": "how far wrong measurements can drive a checkpoint's closed loop",
     "twin": "serve a robot's twin and print its port",
     "find-port": "find the serial port that has servos behind it",
     "calibrate": "find the zeros and ranges of an arm's joints",

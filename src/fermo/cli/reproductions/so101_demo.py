@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import fermo.cli.reproductions_cart_pole  # noqa: F401  registers cart-pole-trade-off
 from fermo.errors import FermoError
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 from fermo.training.statistics import newcombe_paired

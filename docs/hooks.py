@@ -93,12 +93,17 @@ def reproductions() -> str:
     return "\n".join(f"## {item.name}\n\n{item.title}\n\n{markdown_table(item)}" for item in REPRODUCTIONS.values())
 
 
-def results() -> str:
-    """The rows of the demo's reproduction alone."""
-    from fermo.cli.reproductions.so101_demo import SO101_DEMO
-    from fermo.training.reproduce.table import markdown_table
+def rows_of(name: str) -> Callable[[], str]:
+    """The rows of one reproduction alone."""
 
-    return markdown_table(SO101_DEMO)
+    def table() -> str:
+        import fermo.cli.reproductions  # noqa: F401  registers them
+        from fermo.training.reproduce.registry import find
+        from fermo.training.reproduce.table import markdown_table
+
+        return markdown_table(find(name))
+
+    return table
 
 
 def performance() -> str:
@@ -129,7 +134,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "twin differences": twin_differences,
     "commands": commands,
     "reproductions": reproductions,
-    "results": results,
+    "results": rows_of("so101-demo"),
+    "lipschitz bounds": rows_of("lipschitz-bounds"),
+    "cart pole": rows_of("cart-pole-trade-off"),
+    "trade off": rows_of("lipschitz-trade-off"),
     "performance": performance,
     "divergence": divergence,
 }

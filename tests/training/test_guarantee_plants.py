@@ -185,7 +185,7 @@ def test_a_loop_that_forgets_and_what_an_imitator_of_itself_pays(cart_pole: tupl
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small Lipschitz policy of the pendulum, good near the top."""
     folder = tmp_path_factory.mktemp("pendulum")
-    near = {"start_angle": 0.1, "start_velocity": 0.2, "episode_s": 3.0}
+    near: dict[str, Any] = {"start_angle": 0.1, "start_velocity": 0.2, "episode_s": 3.0}
     record_dataset(PENDULUM, folder / "data", episodes=16, recoveries=16, seed=0, **near)
     fit(folder / "data", folder / "run", task=PENDULUM, family="lipschitz_bc",
         policy=policy_recipe(PENDULUM, "lipschitz_bc", hidden=(16, 16), gamma=2.0),

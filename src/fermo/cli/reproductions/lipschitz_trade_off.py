@@ -10,23 +10,24 @@ from fermo.errors import FermoError
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 
 if TYPE_CHECKING:
-    from fermo.training.bench.trade_off import TradeOff
+    from fermo.training.bench.bound_sweep import BoundSweep
 
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
 _TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
 _LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 10_000}
 
 
-def _sweeps() -> dict[str, TradeOff]:
-    from fermo.training.bench.trade_off import TradeOff
+def _sweeps() -> dict[str, BoundSweep]:
+    from fermo.training.bench.bound_sweep import BoundSweep
 
     sweeps = (
-        TradeOff(task="fermo/CartPole-v0", gammas=(0.5, 1.0, 1.5, 2.0, 3.0, 5.0), severities=(0.2, 0.5, 1.0, 2.0)),
-        TradeOff(task="fermo/Pendulum-v0", gammas=(3.0, 6.0, 12.0, 20.0, 40.0), severities=(0.02, 0.05, 0.1, 0.2)),
-        TradeOff(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.2), **_LEGGED),
-        TradeOff(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.4), **_LEGGED),
-        TradeOff(task="fermo/SO101-PickCube-v0", gammas=(7.0, 10.0, 12.0, 15.0), severities=(0.04, 0.055, 0.07, 0.085),
-                 episodes=256, recoveries=768),
+        BoundSweep(task="fermo/CartPole-v0", gammas=(0.5, 1.0, 1.5, 2.0, 3.0, 5.0), severities=(0.2, 0.5, 1.0, 2.0)),
+        BoundSweep(task="fermo/Pendulum-v0", gammas=(3.0, 6.0, 12.0, 20.0, 40.0), severities=(0.02, 0.05, 0.1, 0.2)),
+        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.2), **_LEGGED),
+        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.4),
+                   **_LEGGED),
+        BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(7.0, 10.0, 12.0, 15.0),
+                   severities=(0.04, 0.055, 0.07, 0.085), episodes=256, recoveries=768),
     )  # fmt: skip
     return {sweep.task.removeprefix("fermo/"): sweep for sweep in sweeps}
 
@@ -44,7 +45,7 @@ def _cells(budget: Budget) -> Sequence[Cell]:
 def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
     def work(work: Workspace) -> Mapping[str, Number]:
         """Demonstrations, policies and scores of one seed."""
-        from fermo.training.bench.trade_off import sweep
+        from fermo.training.bench.bound_sweep import sweep
 
         config = _sweeps()[task]
         if budget is Budget.SMOKE:

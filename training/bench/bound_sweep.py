@@ -31,7 +31,7 @@ ATTACKS = ("observation_sign_noise", "gradient_attack", "gradient_shift")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TradeOff:
+class BoundSweep:
     """One task's sweep.
 
     Attributes:
@@ -67,7 +67,7 @@ class TradeOff:
                 raise FermoError(f"{name} must be positive and increasing, got {values}")
 
 
-def sweep(config: TradeOff, folder: Path, seed: int) -> dict[str, Number]:
+def sweep(config: BoundSweep, folder: Path, seed: int) -> dict[str, Number]:
     """Demonstrations, one policy a bound and one without, and their scores; what is in `folder` already is continued.
 
     A score is the success rate, or the mean return where success is not defined. The severity is chosen on validation
@@ -95,7 +95,7 @@ def sweep(config: TradeOff, folder: Path, seed: int) -> dict[str, Number]:
     return numbers
 
 
-def choose(config: TradeOff, scores: Mapping[str, Mapping[str, Number]]) -> tuple[float, str]:
+def choose(config: BoundSweep, scores: Mapping[str, Mapping[str, Number]]) -> tuple[float, str]:
     """Severity and policy, from scores on validation starts by policy; see `sweep`."""
     plain = scores[UNCONSTRAINED]
     floor = plain["clean"].value - config.tolerance * abs(plain["clean"].value)
@@ -115,7 +115,7 @@ def kept_share(scores: Mapping[str, Number], severity: float) -> float:
     return min(attacked) / clean if clean > 0 else 0.0
 
 
-def _fitted(config: TradeOff, folder: Path, seed: int) -> dict[str, Any]:
+def _fitted(config: BoundSweep, folder: Path, seed: int) -> dict[str, Any]:
     data = folder / "data"
     if not data.is_dir():
         expert = None if config.task in INSTRUCTIONS else _expert(config, folder / "expert", seed)
@@ -132,7 +132,7 @@ def _fitted(config: TradeOff, folder: Path, seed: int) -> dict[str, Any]:
     return policies
 
 
-def _expert(config: TradeOff, folder: Path, seed: int) -> Any:
+def _expert(config: BoundSweep, folder: Path, seed: int) -> Any:
     """Trained by reinforcement."""
     rounds = {} if config.expert_iterations is None else {"iterations": config.expert_iterations}
     policy = learn(folder, task=config.task, learner="ppo", config=learner_recipe(config.task, "ppo", **rounds),
@@ -140,7 +140,7 @@ def _expert(config: TradeOff, folder: Path, seed: int) -> Any:
     return policy_demonstrator(make_task(config.task), policy)
 
 
-def _scores(config: TradeOff, task: Task, policy: Any, trials: int, seed: int) -> dict[str, Number]:
+def _scores(config: BoundSweep, task: Task, policy: Any, trials: int, seed: int) -> dict[str, Number]:
     """Clean, then under every attack at every severity."""
     scores = {"clean": _score(task, policy, trials, seed)[0]}
     radii = torch.tensor(config.severities, dtype=torch.float64).repeat_interleave(trials)
@@ -173,7 +173,7 @@ def _score(task: Task, policy: Any, trials: int, seed: int, attack: Perturbation
             for each in intervals]  # fmt: skip
 
 
-def _against_adversary(config: TradeOff, task: Task, policy: Any, severity: float, seed: int) -> Number:
+def _against_adversary(config: BoundSweep, task: Task, policy: Any, severity: float, seed: int) -> Number:
     """Under an adversary trained against this very policy."""
     from fermo.training.bench.adversary import DEFAULT
 

@@ -65,7 +65,7 @@ _LEARNERS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/Hopper-v5", "ppo"): _LOCOMOTION | {"iterations": 150, "init_std": 0.5},
     ("fermo/Walker2d-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5},
     ("fermo/HalfCheetah-v5", "ppo"): _CHEETAH | {
-        "iterations": 488, "rollout_steps": 32, "minibatches": 8, "schedule": "fixed", "init_std": 0.3,
+        "iterations": 488, "rollout_steps": 64, "minibatches": 8, "schedule": "fixed", "init_std": 0.3,
         "reward_scale": 0.02,
     },
     ("fermo/HalfCheetah-v5", "sb3_ppo"): _CHEETAH | {"rollout_steps": 128, "batch_size": 256, "log_std": -1.2},
@@ -75,7 +75,7 @@ _LEARNERS: dict[tuple[str, str], dict[str, Any]] = {
 
 _WORLDS = {"ppo": 256, "sb3_ppo": 16, "td3": 8, "sac": 8}
 _TASK_WORLDS = {("fermo/SO101-Reach-v0", "ppo"): 512, ("fermo/SO101-Reach-v0", "sb3_ppo"): 128,
-                ("fermo/HalfCheetah-v5", "ppo"): 64}  # fmt: skip
+                ("fermo/HalfCheetah-v5", "ppo"): 32}  # fmt: skip
 
 
 def learner_recipe(task: str, learner: str, **overrides: Any) -> AnyLearner:

@@ -1,4 +1,4 @@
-"""``half-cheetah-ppo``: fermo's batch against Stable-Baselines3 on Gymnasium, by PPO with equal samples and settings."""
+"""``half-cheetah-ppo``: fermo's batch against Stable-Baselines3 on Gymnasium: PPO, equal samples and settings."""
 
 from __future__ import annotations
 

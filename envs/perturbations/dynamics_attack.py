@@ -29,6 +29,7 @@ class DynamicsAttack(ScaledPerturbation):
         step_map: f, observations and actions to the next observations ``(N, observation_size)``, differentiable.
         cost: Observations to what they cost the victim, ``(N,)``, differentiable.
         horizon: H [control steps].
+        starts: How many random plans the ascent begins from; the best is kept.
         scale: Per channel ``(observation_size,)``, in SI units; a normaliser's makes the radius normalised.
     """
 
@@ -36,19 +37,25 @@ class DynamicsAttack(ScaledPerturbation):
 
     def __init__(self, severity: float | Tensor, *, policy_map: Callable[[Tensor], Tensor],
                  step_map: Callable[[Tensor, Tensor], Tensor], cost: Callable[[Tensor], Tensor], horizon: int = 12,
-                 scale: Tensor | None = None) -> None:  # fmt: skip
+                 starts: int = 2, scale: Tensor | None = None) -> None:  # fmt: skip
         super().__init__(severity, scale=scale)
-        self.policy_map, self.step_map, self.cost, self.horizon = policy_map, step_map, cost, horizon
+        self.policy_map, self.step_map, self.cost = policy_map, step_map, cost
+        self.horizon, self.starts = horizon, starts
 
     def observation(self, env: VectorEnv, obs: Tensor) -> Tensor:
         """See `Perturbation.observation`."""
         radius = self.channel_amplitude(obs)
-        plan = (self.horizon, *obs.shape[1:])
-        start = env.random.uniform(self.name, plan, step=env.steps, low=-1.0, high=1.0, dtype=obs.dtype)
+        plans = (self.starts, self.horizon, *obs.shape[1:])
+        draws = env.random.uniform(self.name, plans, step=env.steps, low=-1.0, high=1.0, dtype=obs.dtype)
         with torch.inference_mode(False):
             state = obs.clone()
-        best = projected_ascent(lambda delta: self._cost_ahead(state, delta), radius[:, None], radius[:, None] * start)
-        return torch.where(radius > 0, obs + best[:, 0], obs)
+        box = radius[:, None]
+        found = [projected_ascent(lambda delta: self._cost_ahead(state, delta), box, box * draw)
+                 for draw in draws.unbind(dim=1)]  # fmt: skip
+        with torch.no_grad():
+            best = torch.stack([self._cost_ahead(state, plan) for plan in found]).argmax(dim=0)
+        first = torch.stack([plan[:, 0] for plan in found])[best, torch.arange(len(obs), device=obs.device)]
+        return torch.where(radius > 0, obs + first, obs)
 
     def _cost_ahead(self, state: Tensor, delta: Tensor) -> Tensor:
         total = torch.zeros_like(state[:, 0])

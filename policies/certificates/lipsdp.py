@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
+from threadpoolctl import threadpool_limits
 
 from fermo.errors import FermoError
 from fermo.policies.certificates.check_certificate import Array, Forms, quadratic_form
@@ -76,6 +77,7 @@ class SearchResult:
     ended: str
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # on small matrices its threads spend their time on waiting
 def search(forms: Forms, starts: Sequence[tuple[float, Array]], *, shared: bool = True,
            config: SearchConfig = DEFAULT_SEARCH) -> SearchResult:  # fmt: skip
     """Minimise sum r (r itself where it is shared) by a path-following Newton method.

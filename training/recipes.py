@@ -66,7 +66,7 @@ _LEARNERS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/Walker2d-v5", "ppo"): _LOCOMOTION | {"iterations": 300, "init_std": 0.5},
     ("fermo/HalfCheetah-v5", "ppo"): _CHEETAH | {
         "iterations": 488, "rollout_steps": 64, "minibatches": 8, "schedule": "fixed", "init_std": 0.3,
-        "reward_scale": 0.02,
+        "reward_scale": 0.005,
     },
     ("fermo/HalfCheetah-v5", "sb3_ppo"): _CHEETAH | {"rollout_steps": 128, "batch_size": 256, "log_std": -1.2},
     ("fermo/Ant-v5", "ppo"): _LOCOMOTION | {"iterations": 150, "init_std": 0.5, "hidden": (128, 128)},

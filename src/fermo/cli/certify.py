@@ -42,15 +42,17 @@ def main(arguments: Sequence[str]) -> None:
     from fermo.policies.certificates.check_certificate import read_map, summary
     from fermo.policies.verify import verify_checkpoint
 
-    certificate = verify_checkpoint(folder)
-    print(summary(certificate))
+    certificate, moved = verify_checkpoint(folder), []
     if sensor_error:
         from fermo.policies.certificates.deviation import deviations
 
+        moved = deviations(read_map(folder), sensor_error, certificate["lipschitz"])
+    print(summary(certificate))
+    if moved:
         print("with these sensor errors, each channel independent and at its worst:")
-        for row in deviations(read_map(folder), sensor_error, certificate["lipschitz"]):
-            print(f"  {row.command} is off by at most {row.bound:.4g} {row.unit} in l2 "
-                  f"(the single constant proves {row.by_constant:.4g})")  # fmt: skip
+    for row in moved:
+        print(f"  {row.command} is off by at most {row.bound:.4g} {row.unit} in l2 "
+              f"(the single constant proves {row.by_constant:.4g})")  # fmt: skip
     print(f"the certificate of {folder} holds: its bounds follow from its weights")
 
 

@@ -76,7 +76,7 @@ def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
 
 
 def _check(results: Results) -> None:
-    """No certificate is exceeded, and a looser bound or none costs nothing that a tight one does not."""
+    """No slope that a search found exceeds its certificate."""
     for cell, numbers in results.items():
         for name in (key.removesuffix("/slope") for key in numbers if key.endswith("/slope")):
             if "seed=" in cell and numbers[f"{name}/slope"].value > numbers[f"{name}/lipschitz"].value * (1 + 1e-4):

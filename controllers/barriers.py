@@ -106,7 +106,7 @@ class JointHalfSpaces:
     def rows(self, state: State, command: Array) -> tuple[Array, Array]:
         """See `Barrier`."""
         h = state[self._position] @ self._normals.T - self._offsets
-        return np.tile(self._rows, (len(h), 1, 1)), self._margin - self._gamma * h
+        return self._rows[None].repeat(len(h), axis=0), self._margin - self._gamma * h
 
 
 class PointHalfSpaces:

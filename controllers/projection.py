@@ -40,8 +40,8 @@ class Projection:
         rows: A at `command`, shape ``(N, R, m)``.
         spare: ``A u - b`` there, negative where a row is missed, shape ``(N, R)``.
         multipliers: Of the rows, shape ``(N, R)``; positive where a row turned the command aside.
-        clearance: By how much the wanted command could change (l2) before it misses a row, shape ``(N,)``: negative
-            where it misses one, NaN where something is not finite.
+        wanted_spare: ``A u - b`` at the wanted command inside the box, shape ``(N, R)``.
+        lipschitz: How much each row changes at most with a unit of the command (l2), shape ``(R,)``.
         box: Smallest and largest command, each ``(m,)``.
     """
 
@@ -50,13 +50,22 @@ class Projection:
     rows: Array
     spare: Array
     multipliers: Array
-    clearance: Array
+    wanted_spare: Array
+    lipschitz: Array
     box: tuple[Array, Array]
 
     @property
     def failed(self) -> Array:
         """Where no command can be trusted, shape ``(N,)`` bool."""
         return self.outcome >= NOT_FINITE
+
+    @property
+    def clearance(self) -> Array:
+        """By how much the wanted command could change (l2) before it misses a row, shape ``(N,)``.
+
+        Negative where it misses one, NaN where something is not finite.
+        """
+        return (self.wanted_spare / self.lipschitz).min(axis=1)
 
     def slack(self, world: int = 0) -> float:
         """By how much the worst row is missed, in its barrier's unit."""
@@ -88,6 +97,7 @@ class Projector:
         self._lipschitz = np.concatenate([barrier.lipschitz for barrier in barriers])
         self._slack_weight = np.concatenate([np.full(len(each.labels), each.slack_weight) for each in barriers])
         self._curved = any(barrier.curved for barrier in barriers)
+        self._weight = np.ones(len(high))
         self._upper = np.concatenate([high, np.full(len(self._slack_weight), UNBOUNDED)])
 
     def project(self, wanted: Array, state: State) -> Projection:
@@ -95,22 +105,20 @@ class Projector:
 
         Where a linearisation leads to rows that exclude each other it begins again at the command that brakes.
         """
-        found = self._start(wanted, state)
-        missing = self._misses(found) & ~found.failed
+        found, bounds = self._start(wanted, state)
+        missing = self._misses(found) & (found.outcome < NOT_FINITE)
         if not missing.any():
             return found
-        at_work = missing
+        at_work = missing.copy()
         for turn in range(self._rounds):
             step = 0.5 if turn % _HALF_STEP == _HALF_STEP - 1 else 1.0
-            bounds = _times(found.rows, found.command) - found.spare
-            for world in np.flatnonzero(at_work):
+            for world in np.flatnonzero(at_work).tolist():
                 at_work[world] = self._solve(found, world, wanted[world], bounds[world], state, step)
             if self._curved:
-                found.rows, found.spare = self._look(found.command, state)
-            else:
-                found.spare = _times(found.rows, found.command) - bounds
+                found.rows, bounds = self._look(found.command, state)
+            found.spare = _times(found.rows, found.command) - bounds
             missing = self._misses(found)
-            at_work = at_work & missing
+            at_work &= missing
             if not at_work.any():
                 break
         if self._curved or missing.any():
@@ -121,33 +129,35 @@ class Projector:
         """The commands that stop, inside the box, shape ``(N, m)``; finite even where the state is not."""
         return np.clip(np.nan_to_num(self._brake(state)), self._low, self._high)
 
-    def _start(self, wanted: Array, state: State) -> Projection:
-        """The wanted commands themselves, inside the box."""
+    def _start(self, wanted: Array, state: State) -> tuple[Projection, Array]:
+        """The wanted commands themselves, inside the box, and b."""
         command = np.minimum(np.maximum(wanted, self._low), self._high)
-        rows, spare = self._look(command, state)
+        rows, bounds = self._look(command, state)
+        spare = _times(rows, command) - bounds
         outcome = np.where((command == wanted).all(axis=1), PASSED, CHANGED)
-        outcome[~(np.isfinite(wanted).all(axis=1) & np.isfinite(spare).all(axis=1))] = NOT_FINITE
-        return Projection(
+        outcome[~np.isfinite(wanted.sum(axis=1) + spare.sum(axis=1))] = NOT_FINITE
+        found = Projection(
             command=command, outcome=outcome, rows=rows, spare=spare, multipliers=np.zeros(spare.shape),
-            clearance=(spare / self._lipschitz).min(axis=1), box=(self._low, self._high),
+            wanted_spare=spare, lipschitz=self._lipschitz, box=(self._low, self._high),
         )  # fmt: skip
+        return found, bounds
 
     def _look(self, command: Array, state: State) -> tuple[Array, Array]:
-        """A and ``A u - b`` at `command`."""
+        """A and b at `command`."""
         pairs = [barrier.rows(state, command) for barrier in self._barriers]
-        rows = np.concatenate([rows for rows, _ in pairs], axis=1)
-        bounds = np.concatenate([bounds for _, bounds in pairs], axis=1)
-        return rows, _times(rows, command) - bounds
+        if len(pairs) == 1:
+            return pairs[0]
+        return tuple(np.concatenate(part, axis=1) for part in zip(*pairs, strict=True))
 
     def _misses(self, found: Projection) -> Array:
-        return ~(found.spare >= -self._tolerance).all(axis=1)  # what is not a number is missed, too
+        return ~(found.spare.min(axis=1) >= -self._tolerance)  # what is not a number is missed, too
 
     def _solve(
         self, found: Projection, world: int, wanted: Array, bounds: Array, state: State, step: float
     ) -> bool:
         """One world's program, softened where it has no point; whether another round may still change it."""
         problem = QuadraticProgram(
-            weight=np.ones(len(wanted)), target=wanted, rows=found.rows[world],
+            weight=self._weight, target=wanted, rows=found.rows[world],
             low=np.concatenate([self._low, bounds]), high=self._upper,
         )  # fmt: skip
         solution = self._solver(problem)
@@ -173,7 +183,8 @@ class Projector:
         found.outcome[~missing & (found.outcome == SOFTENED)] = CHANGED  # needed in between only
         if self._curved and (softened := found.outcome == SOFTENED).any():
             brake = self.brake(state)
-            braked = self._cost(brake, wanted, self._look(brake, state)[1])
+            rows, bounds = self._look(brake, state)
+            braked = self._cost(brake, wanted, _times(rows, brake) - bounds)
             found.outcome[softened & (self._cost(found.command, wanted, found.spare) > braked)] = NOT_CONVERGED
 
     def _cost(self, command: Array, wanted: Array, spare: Array) -> Array:

@@ -69,8 +69,8 @@ class SafetyFilter:
         self.counts: Counter[str] = Counter()
         self._repeats = repeats
         self._projector = Projector(barriers, low, high, brake, rounds=rounds, tolerance=tolerance, solver=solver)
-        self._last: Tensor | None = None  # safe commands, NaN where there is none yet
-        self._failures: Tensor | None = None  # in a row
+        self._last: Array | None = None  # safe commands, NaN where there is none yet
+        self._failures: Array | None = None  # in a row
 
     def command(self, target: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         """See `filter`."""
@@ -87,43 +87,48 @@ class SafetyFilter:
             FermoError: The target is not on the CPU, or its shape changed without a `reset`.
         """
         last, failures = self._memory(target)
-        measured = {name: value.detach().double().numpy() for name, value in state.items()}
-        found = self._projector.project(target.detach().double().numpy(), measured)
-        safe = found.command.copy()
-        failed = found.failed
+        measured = {name: _array(value) for name, value in state.items()}
+        found = self._projector.project(_array(target), measured)
+        safe, failed = found.command.copy(), found.failed
+        failures += 1
+        failures *= failed
         if failed.any():
-            repeat = failed & (failures < self._repeats) & ~np.isnan(last).any(axis=1)
+            repeat = failed & (failures <= self._repeats) & ~np.isnan(last).any(axis=1)
             brake = failed & ~repeat
             safe[repeat], safe[brake] = last[repeat], self._projector.brake(measured)[brake]
             self.counts.update(repeated=int(repeat.sum()), braked=int(brake.sum()))
         self._count(found.outcome)
-        self._last, self._failures = torch.from_numpy(safe), torch.from_numpy(np.where(failed, failures + 1, 0))
-        return self._last.to(target.dtype, copy=True), found
+        self._last = safe.copy()  # what is returned is the caller's
+        return torch.from_numpy(safe).to(target.dtype), found
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Forget the last safe commands of the worlds in `mask`, shape ``(N,)`` bool; of all worlds when None."""
         if mask is None:
             self._last = self._failures = None
         elif self._last is not None and self._failures is not None:
-            self._last = torch.where(mask[:, None], math.nan, self._last)
-            self._failures = torch.where(mask, 0, self._failures)
+            self._last[mask.numpy()] = math.nan
+            self._failures[mask.numpy()] = 0
 
     def _count(self, outcomes: Array) -> None:
-        for outcome, count in enumerate(np.bincount(outcomes).tolist()):
-            if count:
-                self.counts[NAMES[outcome]] += count
+        for outcome in outcomes.tolist():
+            self.counts[NAMES[outcome]] += 1
 
     def _memory(self, target: Tensor) -> tuple[Array, Array]:
         """Last safe commands and failures in a row, from the first call on."""
         if target.device.type != "cpu":
             raise FermoError(f"the safety filter solves on the CPU, the command is on {target.device}: move it first")
         if self._last is None or self._failures is None:
-            self._last = torch.full(target.shape, math.nan, dtype=torch.float64)
-            self._failures = torch.zeros(len(target), dtype=torch.int64)
+            self._last = np.full(target.shape, math.nan)
+            self._failures = np.zeros(len(target), dtype=np.int64)
         elif self._last.shape != target.shape:
-            shape, held = tuple(target.shape), tuple(self._last.shape)
+            shape, held = tuple(target.shape), self._last.shape
             raise FermoError(f"the command has shape {shape}, the filter holds {held}: call reset() first")
-        return self._last.numpy(), self._failures.numpy()
+        return self._last, self._failures
+
+
+def _array(value: Tensor) -> Array:
+    """In float64; shared with the tensor where it has that precision."""
+    return value.detach().numpy().astype(np.float64, copy=False)
 
 
 def stand_still(state: State) -> Array:

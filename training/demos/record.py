@@ -59,6 +59,7 @@ class Episodes:
     success: Tensor
 
 
+@torch.no_grad()
 def record_episodes(task: Task, expert: Expert, *, episodes: int, seed: int, disturbance: Disturbance | None = None,
                     num_threads: int = 0, progress: str = "") -> Episodes:  # fmt: skip
     """Let `expert` act in `episodes` worlds at once for one episode each.

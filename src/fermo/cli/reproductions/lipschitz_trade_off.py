@@ -61,16 +61,10 @@ def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Numb
 def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
     def work(work: Workspace) -> Mapping[str, Number]:
         """Means over the seeds of what every seed has, and the least that any of them kept."""
-        import numpy as np
+        from fermo.training.reproduce.pooled import over_seeds
 
-        from fermo.training.statistics import bootstrap
-
-        seeds = [numbers for cell, numbers in work.results.items() if cell.startswith(f"{slug}/seed=")]
-        pooled = {}
-        for key in (key for key in seeds[0] if all(key in numbers for numbers in seeds)):
-            value, low, high = (float(each) for each in bootstrap(np.array([n[key].value for n in seeds]), seed=0))
-            pooled[key] = Number(value=value, low=low, high=high, trials=len(seeds))
-        return pooled | {"least kept": Number(value=min(numbers["kept"].value for numbers in seeds))}
+        kept = [numbers["kept"].value for cell, numbers in work.results.items() if cell.startswith(f"{slug}/seed=")]
+        return over_seeds(work.results, slug) | {"least kept": Number(value=min(kept))}
 
     return work
 

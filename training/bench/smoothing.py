@@ -25,30 +25,32 @@ from fermo.training.demos.dataset import record_dataset
 from fermo.training.reproduce.registry import Number
 from fermo.training.statistics import bootstrap
 
-PLAIN, BOUNDED = "mlp_bc", "lipschitz_bc"
+PLAIN, BOUNDED, TUNED = "mlp_bc", "lipschitz_bc", "lipschitz_bc_tuned"
 UNITS = {"fluctuation": "std", "jitter": "std/s^3", "spectrum": "std"}
 """Of the measures, in standard deviations of the demonstrated actions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """One task's comparison: a plain clone, one of every method of `smooth_bc`, and `lipschitz_bc` by its recipe.
+    """One task's comparison: a plain clone, the methods of `smooth_bc`, and `lipschitz_bc` by its recipe and tuned.
 
     Attributes:
         task: Full name of a task that defines success.
         weights: What is tried of `SmoothBcConfig.weight`, increasing, by method.
+        gammas: What is tried of the tuned `LipschitzBcConfig.gamma`, decreasing.
         noise: Of the sensors, in standard deviations of the training observations.
         episodes: Clean demonstrations.
         recoveries: Disturbed ones.
         trials: Held-out starts of the reported numbers.
-        validation: Starts on which the weights are chosen.
+        validation: Starts on which weights and gamma are chosen.
         steps: Gradient steps of each fit; the task's recipe when None.
-        tolerance: Share of the plain clone's success that a weight may cost and still be chosen.
+        tolerance: Share of the plain clone's success that a weight or gamma may cost and still be chosen.
         rounds: Turns in which decisions are timed.
     """
 
     task: str
     weights: Mapping[str, tuple[float, ...]] = field(hash=False)
+    gammas: tuple[float, ...]
     noise: float
     episodes: int = 128
     recoveries: int = 384
@@ -62,30 +64,39 @@ class Smoothing:
         for method, tried in self.weights.items():
             if not tried or list(tried) != sorted(tried) or not min(tried) > 0:
                 raise FermoError(f"weights of {method} must be positive and increasing, got {tried}")
+        if not self.gammas or list(self.gammas) != sorted(self.gammas, reverse=True) or not min(self.gammas) > 0:
+            raise FermoError(f"gammas must be positive and decreasing, got {self.gammas}")
+
+    def tried(self) -> dict[str, dict[float, tuple[str, dict[str, Any]]]]:
+        """Family and settings by strength, the gentlest first, of everything that has a strength to choose."""
+        tried = {method: {weight: ("smooth_bc", {"method": method, "weight": weight}) for weight in weights}
+                 for method, weights in self.weights.items()}  # fmt: skip
+        return tried | {TUNED: {gamma: (BOUNDED, {"gamma": gamma}) for gamma in self.gammas}}
 
 
 def compare(config: Smoothing, folder: Path, seed: int) -> dict[str, Number]:
     """Demonstrations, fits and measures of one seed; what is in `folder` already is continued.
 
-    A method's weight is the largest that costs at most `tolerance` of the plain clone's success on validation starts,
-    without noise; the smallest where all cost more.
+    Chosen is the strongest weight or gamma that costs at most `tolerance` of the plain clone's success on validation
+    starts, without noise; the gentlest where all cost more.
 
     Returns:
         By name: ``NAME/MEASURE/clean`` and ``NAME/MEASURE/noise`` with MEASURE one of success, fluctuation, jitter and
-        spectrum, ``NAME/time`` (of one decision, over the plain clone's, side by side), and ``METHOD/weight``.
+        spectrum, ``NAME/time`` (of one decision, over the plain clone's, side by side), and ``NAME/strength``, what was
+        chosen.
     """
     data = folder / "data"
     if not data.is_dir():
         record_dataset(config.task, data, episodes=config.episodes, recoveries=config.recoveries, seed=seed)
     settings: dict[str, tuple[str, dict[str, Any]]] = {PLAIN: (PLAIN, {}), BOUNDED: (BOUNDED, {})}
-    settings |= {_trial(method, weight): ("smooth_bc", {"method": method, "weight": weight})
-                 for method, tried in config.weights.items() for weight in tried}  # fmt: skip
+    settings |= {_trial(name, strength): setting
+                 for name, tried in config.tried().items() for strength, setting in tried.items()}  # fmt: skip
     made = clones(config.task, data, folder, settings, seed=seed, steps=config.steps)
     task, chosen = make_task(config.task), {PLAIN: made[PLAIN], BOUNDED: made[BOUNDED]}
     numbers: dict[str, Number] = {}
-    for method, weight in _weights(config, task, made).items():
-        chosen[method] = made[_trial(method, weight)]
-        numbers[f"{method}/weight"] = Number(value=weight)
+    for name, strength in _strengths(config, task, made).items():
+        chosen[name] = made[_trial(name, strength)]
+        numbers[f"{name}/strength"] = Number(value=strength)
     scale = _action_scale(Dataset.open(data))
     for name, policy in chosen.items():
         for condition, noise in (("clean", 0.0), ("noise", config.noise)):
@@ -95,9 +106,15 @@ def compare(config: Smoothing, folder: Path, seed: int) -> dict[str, Number]:
 
 
 def choose(plain: float, success: Mapping[float, float], tolerance: float) -> float:
-    """The largest weight whose success is at least ``(1 - tolerance) * plain``; the smallest where none is."""
-    able = [weight for weight, rate in success.items() if rate >= (1 - tolerance) * plain]
-    return max(able, default=min(success))
+    """The last strength whose success is at least ``(1 - tolerance) * plain``; the first where none is.
+
+    Args:
+        plain: Success of the plain clone.
+        success: By strength, the gentlest first.
+        tolerance: Share of `plain` that may be lost.
+    """
+    able = [strength for strength, rate in success.items() if rate >= (1 - tolerance) * plain]
+    return able[-1] if able else next(iter(success))
 
 
 def measure(task: Task, policy: Any, scale: Tensor, *, noise: float, trials: int, seed: int) -> dict[str, Number]:
@@ -124,12 +141,12 @@ def measure(task: Task, policy: Any, scale: Tensor, *, noise: float, trials: int
     return numbers
 
 
-def _trial(method: str, weight: float) -> str:
-    return f"{method}-weight={weight:g}"
+def _trial(name: str, strength: float) -> str:
+    return f"{name}={strength:g}"
 
 
-def _weights(config: Smoothing, task: Task, made: Mapping[str, Any]) -> dict[str, float]:
-    """The weight of each method."""
+def _strengths(config: Smoothing, task: Task, made: Mapping[str, Any]) -> dict[str, float]:
+    """What is chosen, by name."""
 
     def success(name: str) -> float:
         act = made[name].select_action
@@ -137,8 +154,8 @@ def _weights(config: Smoothing, task: Task, made: Mapping[str, Any]) -> dict[str
         return float(outcome.success.double().mean())
 
     plain = success(PLAIN)
-    return {method: choose(plain, {weight: success(_trial(method, weight)) for weight in tried}, config.tolerance)
-            for method, tried in config.weights.items()}  # fmt: skip
+    return {name: choose(plain, {strength: success(_trial(name, strength)) for strength in tried}, config.tolerance)
+            for name, tried in config.tried().items()}  # fmt: skip
 
 
 def _action_scale(dataset: Dataset) -> Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 POLICIES = {
     "mlp_bc": "plain clone", "caps": "CAPS", "l2c2": "L2C2", "lcp": "LCP", "lipsnet": "LipsNet",
-    "lipschitz_bc": "Lipschitz BC",
+    "lipschitz_bc": "Lipschitz BC by recipe", "lipschitz_bc_tuned": "Lipschitz BC tuned",
 }  # fmt: skip
 TASKS = ("CartPole-v0", "SO101-PickCube-v0")
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
@@ -25,14 +25,14 @@ def _comparisons() -> dict[str, Smoothing]:
 
     comparisons = (
         Smoothing(
-            task="fermo/CartPole-v0", noise=0.5,
+            task="fermo/CartPole-v0", noise=0.5, gammas=(2.0, 1.25, 0.8),
             weights={"caps": (1.0, 3.0, 10.0), "l2c2": (10.0, 30.0, 100.0), "lcp": (0.1, 0.3, 1.0),
                      "lipsnet": (0.01, 0.1, 1.0)},
         ),
         Smoothing(
-            task="fermo/SO101-PickCube-v0", noise=0.03, episodes=256, recoveries=768,
-            weights={"caps": (0.003, 0.01, 0.03), "l2c2": (0.01, 0.03, 0.1), "lcp": (1e-5, 3e-5, 1e-4),
-                     "lipsnet": (1e-6, 1e-5, 1e-4)},
+            task="fermo/SO101-PickCube-v0", noise=0.03, gammas=(12.0, 10.0, 7.0), episodes=256, recoveries=768,
+            weights={"caps": (0.03, 0.1, 0.3), "l2c2": (0.1, 0.3, 1.0), "lcp": (1e-4, 3e-4, 1e-3),
+                     "lipsnet": (1e-5, 1e-4, 1e-3)},
         ),
     )  # fmt: skip
     return {comparison.task.removeprefix("fermo/"): comparison for comparison in comparisons}
@@ -55,8 +55,9 @@ def _compared(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, N
 
         config = _comparisons()[task]
         if budget is Budget.SMOKE:
-            config = replace(config, weights={name: tried[:2] for name, tried in config.weights.items()}, episodes=8,
-                             recoveries=24, trials=16, validation=8, steps=300, rounds=5)  # fmt: skip
+            config = replace(config, weights={name: tried[:2] for name, tried in config.weights.items()},
+                             gammas=config.gammas[:2], episodes=8, recoveries=24, trials=16, validation=8, steps=300,
+                             rounds=5)  # fmt: skip
         if budget is Budget.PAPER:
             config = replace(config, trials=1024, validation=256)
         return compare(config, work.folder, work.seed)

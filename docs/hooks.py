@@ -107,7 +107,7 @@ def rows_of(name: str) -> Callable[[], str]:
 
 
 def smoothness() -> str:
-    """The measures of ``lipschitz-smoothness`` by task, a line a policy: means over seeds, of the largest budget run."""
+    """The measures of ``lipschitz-smoothness`` by task, a line a policy: means over seeds, largest budget."""
     from fermo.cli.reproductions.lipschitz_smoothness import POLICIES, TASKS
 
     home, found = Path(__file__).parents[1] / "reproductions" / "lipschitz-smoothness", {}
@@ -123,8 +123,9 @@ def smoothness() -> str:
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         for policy, title in POLICIES.items():
             told = {name: f"{number['value']:.3g}" for name, number in numbers.items()}
-            pairs = [" / ".join(told.get(f"{policy}/{measure}/{condition}", "") for condition in ("clean", "noise"))
-                     for measure in ("success", "fluctuation", "jitter", "spectrum")]  # fmt: skip
+            both = [[f"{policy}/{measure}/{condition}" for condition in ("clean", "noise")]
+                    for measure in ("success", "fluctuation", "jitter", "spectrum")]  # fmt: skip
+            pairs = [" / ".join(told[name] for name in names if name in told) for names in both]
             row = [title, told.get(f"{policy}/strength", ""), *pairs, told.get(f"{policy}/time", "")]
             lines.append(f"| {' | '.join(row)} |")
         lines.append("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,10 +36,12 @@ def test_where_everything_costs_much_the_gentlest_is_chosen() -> None:
 
 def test_a_linear_policy_under_sensor_noise_fluctuates_by_its_slope() -> None:
     task, gain, noise = make_task(TASK), 3.0, 0.1
-    policy = make_policy("mlp_bc", task.spec, config_class("mlp_bc")(hidden=(2,), activation="relu"))
-    with torch.no_grad():  # u = gain * x, within the force's bounds, whatever the pole does
-        first, last = policy.network[0], policy.network[2]
-        first.weight.zero_(), first.bias.fill_(10.0), last.weight.zero_(), last.bias.fill_(-10.0 * gain)
+    policy: Any = make_policy("mlp_bc", task.spec, config_class("mlp_bc")(hidden=(2,), activation="relu"))
+    with torch.no_grad():  # u = gain * x, whose hidden unit is always on
+        first, _, last = policy.network
+        values = ((first.weight, 0.0), (first.bias, 10.0), (last.weight, 0.0), (last.bias, -10.0 * gain))
+        for tensor, value in values:
+            tensor.fill_(value)
         first.weight[0, 0], last.weight[0, 0] = 1.0, gain
     scale = torch.tensor([2.0])
     clean = measure(task, policy, scale, noise=0.0, trials=64, seed=TEST_SEED)["fluctuation"]

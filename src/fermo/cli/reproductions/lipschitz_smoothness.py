@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fermo.errors import FermoError
+from fermo.training.reproduce.pooled import seeds_and_all
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def _comparisons() -> dict[str, Smoothing]:
 
     comparisons = (
         Smoothing(
-            task="fermo/CartPole-v0", noise=0.5, gammas=(2.0, 1.25, 0.8),
-            weights={"caps": (1.0, 3.0, 10.0), "l2c2": (10.0, 30.0, 100.0), "lcp": (0.1, 0.3, 1.0),
+            task="fermo/CartPole-v0", noise=0.5, gammas=(1.25, 0.8, 0.5),
+            weights={"caps": (3.0, 10.0, 30.0), "l2c2": (30.0, 100.0, 300.0), "lcp": (0.2, 0.5, 1.0),
                      "lipsnet": (0.01, 0.1, 1.0)},
         ),
         Smoothing(
@@ -39,13 +40,10 @@ def _comparisons() -> dict[str, Smoothing]:
 
 
 def _cells(budget: Budget) -> Sequence[Cell]:
-    cells = []
-    for task in TASKS[:1] if budget is Budget.SMOKE else TASKS:
-        slug = task.lower()
-        cells += [Cell(name=f"{slug}/seed={seed}", seed=seed, steps=0, work=_compared(task, budget))
-                  for seed in _SEEDS[budget]]  # fmt: skip
-        cells.append(Cell(name=f"{slug}/all", seed=0, steps=0, work=_pooled(slug)))
-    return cells
+    return [
+        cell for task in (TASKS[:1] if budget is Budget.SMOKE else TASKS)
+        for cell in seeds_and_all(task.lower(), _SEEDS[budget], _compared(task, budget))
+    ]  # fmt: skip
 
 
 def _compared(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
@@ -61,16 +59,6 @@ def _compared(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, N
         if budget is Budget.PAPER:
             config = replace(config, trials=1024, validation=256)
         return compare(config, work.folder, work.seed)
-
-    return work
-
-
-def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
-    def work(work: Workspace) -> Mapping[str, Number]:
-        """Means over the seeds."""
-        from fermo.training.reproduce.pooled import over_seeds
-
-        return over_seeds(work.results, slug)
 
     return work
 

@@ -82,7 +82,8 @@ def cart_pole_clone(alpha: float, steps: int, seed: int) -> tuple[nn.Sequential,
     return network.folded().double(), states.double()
 
 
-def compare(network: nn.Sequential, activation: str, *, seed: int, points: torch.Tensor | None = None) -> dict[str, Number]:
+def compare(network: nn.Sequential, activation: str, *, seed: int,
+            points: torch.Tensor | None = None) -> dict[str, Number]:  # fmt: skip
     """Each method's bound (unit 1), median time [s] and peak of allocated memory [MB], and the steepest slope found.
 
     LipSDP's figures include proving the bound; ``check`` is that proof alone, from given multipliers.

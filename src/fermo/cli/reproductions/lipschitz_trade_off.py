@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
 _TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
-_LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 10_000}
+_LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 5_000}
 
 
 def _sweeps() -> dict[str, BoundSweep]:
     from fermo.training.bench.bound_sweep import BoundSweep
 
     sweeps = (
-        BoundSweep(task="fermo/CartPole-v0", gammas=(0.5, 1.0, 1.5, 2.0, 3.0, 5.0), severities=(0.2, 0.5, 1.0, 2.0)),
-        BoundSweep(task="fermo/Pendulum-v0", gammas=(3.0, 6.0, 12.0, 20.0, 40.0), severities=(0.02, 0.05, 0.1, 0.2)),
-        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.2), **_LEGGED),
-        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.4),
+        BoundSweep(task="fermo/CartPole-v0", gammas=(0.6, 0.8, 1.0, 1.5, 3.0),
+                   severities=(0.5, 0.8, 1.0, 1.2, 1.4, 1.6)),
+        BoundSweep(task="fermo/Pendulum-v0", gammas=(5.0, 6.0, 8.0, 12.0, 20.0),
+                   severities=(0.05, 0.1, 0.12, 0.15, 0.18, 0.2)),
+        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
                    **_LEGGED),
-        BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(7.0, 10.0, 12.0, 15.0),
-                   severities=(0.04, 0.055, 0.07, 0.085), episodes=256, recoveries=768),
+        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0),
+                   severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3), **_LEGGED),
+        BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(8.5, 10.0, 12.0, 15.0),
+                   severities=(0.04, 0.05, 0.055, 0.06, 0.07, 0.085), episodes=256, recoveries=768),
     )  # fmt: skip
     return {sweep.task.removeprefix("fermo/"): sweep for sweep in sweeps}
 

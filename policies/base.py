@@ -27,11 +27,13 @@ class Policy(nn.Module, ABC):
         spec: The plant the policy was made for.
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
+        needs_next_observation: Whether `forward` reads ``"next_observation"``.
     """
 
     family: ClassVar[str]
     exportable: ClassVar[bool] = True
     horizon: int = 1
+    needs_next_observation: bool = False
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
         super().__init__()
@@ -54,7 +56,8 @@ class Policy(nn.Module, ABC):
         """Training loss, a scalar, and metrics to log.
 
         Args:
-            batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units.
+            batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units;
+                ``"next_observation"``, one control step later and shaped alike, where the loop was given it.
         """
 
     def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:

@@ -59,8 +59,12 @@ def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | Solv
         return train_solve(policy, observations, actions, config=loop).metrics
     if isinstance(policy, SolvedPolicy):
         raise FermoError(f"{policy.family} is solved, not descended to: give a SolveConfig")
+    following = None
+    if policy.needs_next_observation:
+        following = torch.from_numpy(dataset.observations[dataset.window((1,))[:, 0]])
     try:
         resume = (folder / FILE_NAME).is_file()
-        return train_bc(policy, observations, actions, config=loop, folder=folder, resume=resume).metrics
+        return train_bc(policy, observations, actions, config=loop, folder=folder, resume=resume,
+                        next_observations=following).metrics  # fmt: skip
     except TrainingInterrupted as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

@@ -14,21 +14,27 @@ _BALANCE = {"hidden": (64, 64)}
 
 _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): _PICK_CUBE,
+    ("fermo/SO101-PickCube-v0", "smooth_bc"): _PICK_CUBE,
     ("fermo/SO101-PickCube-v0", "lipschitz_bc"): _PICK_CUBE | {"gamma": 10.0},
     ("fermo/SO101-PickCube-v0", "lipschitz_extension"): {"alpha": 10.0, "action_base": "joint_position"},
     ("fermo/CartPole-v0", "mlp_bc"): _BALANCE,
+    ("fermo/CartPole-v0", "smooth_bc"): _BALANCE,
     ("fermo/CartPole-v0", "lipschitz_bc"): _BALANCE | {"gamma": 3.0},
     ("fermo/Pendulum-v0", "mlp_bc"): _BALANCE,
+    ("fermo/Pendulum-v0", "smooth_bc"): _BALANCE,
     ("fermo/Pendulum-v0", "lipschitz_bc"): _BALANCE | {"gamma": 20.0},
 }
 
 _SHORT = {"steps": 3_000, "batch_size": 512, "ema_decay": 0.99}
 _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): {"steps": 5_000, "lr": 2e-3, "ema_decay": 0.999},
+    ("fermo/SO101-PickCube-v0", "smooth_bc"): {"steps": 5_000, "lr": 2e-3, "ema_decay": 0.999},
     ("fermo/SO101-PickCube-v0", "lipschitz_bc"): {"steps": 6_000, "lr": 1e-2, "ema_decay": 0.999},
     ("fermo/CartPole-v0", "mlp_bc"): _SHORT | {"lr": 3e-3},
+    ("fermo/CartPole-v0", "smooth_bc"): _SHORT | {"lr": 3e-3},
     ("fermo/CartPole-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
     ("fermo/Pendulum-v0", "mlp_bc"): _SHORT | {"lr": 3e-3},
+    ("fermo/Pendulum-v0", "smooth_bc"): _SHORT | {"lr": 3e-3},
     ("fermo/Pendulum-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
 }
 

@@ -16,12 +16,12 @@ from fermo.envs.perturbations.registry import make_perturbation
 from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.training.bench.adversary import train_adversary
+from fermo.training.bench.clones import clones
 from fermo.training.bench.evaluate import TEST_SEED, VALIDATION_SEED, evaluate
 from fermo.training.demos.dataset import policy_demonstrator, record_dataset
 from fermo.training.demos.experts import INSTRUCTIONS
-from fermo.training.fit import fit
 from fermo.training.learn import learn
-from fermo.training.recipes import learner_recipe, loop_recipe, policy_recipe, worlds_recipe
+from fermo.training.recipes import learner_recipe, worlds_recipe
 from fermo.training.reproduce.registry import Number
 from fermo.training.statistics import bootstrap
 
@@ -129,13 +129,7 @@ def _fitted(config: BoundSweep, folder: Path, seed: int) -> dict[str, Any]:
                        demonstrator=expert)  # fmt: skip
     settings: dict[str, tuple[str, dict[str, Any]]] = {UNCONSTRAINED: ("mlp_bc", {})}
     settings |= {f"gamma={gamma:g}": ("lipschitz_bc", {"gamma": gamma}) for gamma in config.gammas}
-    policies = {}
-    for name, (family, changed) in settings.items():
-        loop = loop_recipe(config.task, family, seed=seed)
-        loop = loop if config.steps is None else replace(loop, steps=config.steps)
-        policies[name] = fit(data, folder / name, task=config.task, family=family, loop=loop,
-                             policy=policy_recipe(config.task, family, seed=seed, **changed))  # fmt: skip
-    return policies
+    return clones(config.task, data, folder, settings, seed=seed, steps=config.steps)
 
 
 def _expert(config: BoundSweep, folder: Path, seed: int) -> Any:

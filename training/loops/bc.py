@@ -80,15 +80,18 @@ class BcTrainer:
     """
 
     def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
-                 weights: Tensor | None = None, augment: Augment | None = None) -> None:  # fmt: skip
+                 weights: Tensor | None = None, augment: Augment | None = None,
+                 next_observations: Tensor | None = None) -> None:  # fmt: skip
         device = torch.device(config.device)
         self.config, self.policy, self.augment = config, policy.to(device), augment
         observations, actions = observations.float(), actions.float()
-        check_data(policy, observations, actions, weights)
+        check_data(policy, observations, actions, weights, next_observations)
         self.policy.fit_normalization(observations, actions)
         self.data = {"observation": observations.to(device), "action": actions.to(device)}
         if weights is not None:
             self.data["weight"] = weights.float().to(device)
+        if next_observations is not None:
+            self.data["next_observation"] = next_observations.float().to(device)
         self.optimizer = torch.optim.AdamW(
             policy.parameters(),
             lr=config.lr,
@@ -171,12 +174,15 @@ class BcTrainer:
         batch = {name: tensor[chosen] for name, tensor in self.data.items()}
         if self.augment is not None:
             generator = _generator(self.config.seed, _AUGMENT, self.step, self.data["observation"].device)
-            batch["observation"] = self.augment(batch["observation"], generator)
+            for name in ("observation", "next_observation"):
+                if name in batch:
+                    batch[name] = self.augment(batch[name], generator)
         return batch
 
 
 def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig, weights: Tensor | None = None,
-             augment: Augment | None = None, folder: str | Path | None = None, on_step: OnStep | None = None,
+             augment: Augment | None = None, next_observations: Tensor | None = None,
+             folder: str | Path | None = None, on_step: OnStep | None = None,
              resume: bool = False) -> TrainingResult:  # fmt: skip
     """Train `policy` in place on demonstrations.
 
@@ -187,6 +193,8 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         config: Settings.
         weights: Weight of each sample, shape ``(M,)``; equal when None.
         augment: Changes a batch of observations, for example `ObservationNoise`.
+        next_observations: Each sample's observation one control step later, shape ``(M, observation_size)``; its own
+            where its episode ends. Only for a policy that needs them.
         folder: Gets the resumable state and TensorBoard metrics; nothing is written when None.
         on_step: Called after each step with the steps done and the step's metrics.
         resume: Go on from the state in `folder`.
@@ -195,7 +203,8 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         TrainingInterrupted: Ctrl-C was pressed; the state was saved after a whole step.
         FermoError: Data or settings are unusable, the loss is no longer finite, or there is nothing to resume.
     """
-    trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment)
+    trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment,
+                        next_observations=next_observations)  # fmt: skip
     folder = Path(folder) if folder is not None else None
     if resume:
         if folder is None:
@@ -256,7 +265,8 @@ def _writer(folder: Path | None, step: int) -> Iterator[SummaryWriter | None]:
         yield writer
 
 
-def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None = None) -> None:
+def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None = None,
+               next_observations: Tensor | None = None) -> None:  # fmt: skip
     """Raise `FermoError` when the demonstrations' counts or sizes do not fit one another or the policy."""
     samples = len(observations)
     if samples == 0:
@@ -264,6 +274,9 @@ def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: T
     if len(actions) != samples or (weights is not None and weights.shape != (samples,)):
         weighted = "" if weights is None else f", weights of shape {tuple(weights.shape)}"
         raise FermoError(f"{samples} observations, {len(actions)} actions{weighted}: the counts must agree")
+    if next_observations is not None and next_observations.shape != observations.shape:
+        shapes = f"{tuple(next_observations.shape)} and {tuple(observations.shape)}"
+        raise FermoError(f"next_observations and observations must have one shape, they have {shapes}")
     if actions[0].numel() != policy.horizon * policy.spec.command_size:
         needed = f"{policy.horizon} x {policy.spec.command_size}"
         shape = tuple(actions.shape)

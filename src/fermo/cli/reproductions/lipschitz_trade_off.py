@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fermo.errors import FermoError
+from fermo.training.reproduce.pooled import over_seeds, seeds_and_all
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 
 if TYPE_CHECKING:
@@ -36,13 +37,10 @@ def _sweeps() -> dict[str, BoundSweep]:
 
 
 def _cells(budget: Budget) -> Sequence[Cell]:
-    cells = []
-    for task in ("CartPole-v0",) if budget is Budget.SMOKE else _TASKS:
-        slug = task.lower()
-        cells += [Cell(name=f"{slug}/seed={seed}", seed=seed, steps=0, work=_sweep(task, budget))
-                  for seed in _SEEDS[budget]]  # fmt: skip
-        cells.append(Cell(name=f"{slug}/all", seed=0, steps=0, work=_pooled(slug)))
-    return cells
+    return [
+        cell for task in (_TASKS[:1] if budget is Budget.SMOKE else _TASKS)
+        for cell in seeds_and_all(task.lower(), _SEEDS[budget], _sweep(task, budget), _pooled)
+    ]  # fmt: skip
 
 
 def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
@@ -61,21 +59,10 @@ def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Numb
     return work
 
 
-def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
-    def work(work: Workspace) -> Mapping[str, Number]:
-        """Means over the seeds of what every seed has, and the least that any of them kept."""
-        import numpy as np
-
-        from fermo.training.statistics import bootstrap
-
-        seeds = [numbers for cell, numbers in work.results.items() if cell.startswith(f"{slug}/seed=")]
-        pooled = {}
-        for key in (key for key in seeds[0] if all(key in numbers for numbers in seeds)):
-            value, low, high = (float(each) for each in bootstrap(np.array([n[key].value for n in seeds]), seed=0))
-            pooled[key] = Number(value=value, low=low, high=high, trials=len(seeds))
-        return pooled | {"least kept": Number(value=min(numbers["kept"].value for numbers in seeds))}
-
-    return work
+def _pooled(results: Results, slug: str) -> Mapping[str, Number]:
+    """Means over the seeds of what every seed has, and the least that any of them kept."""
+    kept = [numbers["kept"].value for cell, numbers in results.items() if cell.startswith(f"{slug}/seed=")]
+    return over_seeds(results, slug) | {"least kept": Number(value=min(kept))}
 
 
 def _check(results: Results) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.registry import config_class
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import AnyLearner, learner_config
@@ -11,6 +12,8 @@ from fermo.training.loops.solve_config import SolveConfig
 
 _PICK_CUBE = {"hidden": (128, 128, 128), "action_base": "joint_position"}
 _BALANCE = {"hidden": (64, 64)}
+_BALANCE_BESO = {"context": 2, "network": TransformerConfig(layers=2, heads=2, width=64, attention_dropout=0.0,
+                                                            residual_dropout=0.0)}  # fmt: skip
 
 _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): _PICK_CUBE,
@@ -18,6 +21,8 @@ _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "lipschitz_extension"): {"alpha": 10.0, "action_base": "joint_position"},
     ("fermo/CartPole-v0", "mlp_bc"): _BALANCE,
     ("fermo/CartPole-v0", "lipschitz_bc"): _BALANCE | {"gamma": 3.0},
+    ("fermo/CartPole-v0", "beso"): _BALANCE_BESO,
+    ("fermo/Pendulum-v0", "beso"): _BALANCE_BESO,
     ("fermo/Pendulum-v0", "mlp_bc"): _BALANCE,
     ("fermo/Pendulum-v0", "lipschitz_bc"): _BALANCE | {"gamma": 20.0},
 }
@@ -29,6 +34,8 @@ _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/CartPole-v0", "mlp_bc"): _SHORT | {"lr": 3e-3},
     ("fermo/CartPole-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
     ("fermo/Pendulum-v0", "mlp_bc"): _SHORT | {"lr": 3e-3},
+    ("fermo/CartPole-v0", "beso"): _SHORT | {"lr": 1e-3},
+    ("fermo/Pendulum-v0", "beso"): _SHORT | {"lr": 1e-3},
     ("fermo/Pendulum-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
 }
 

@@ -24,8 +24,13 @@ class Completion(ABC):
         """What is sampled, at its start, from a chunk of noise ``(N, H, action_size)``."""
 
     @abstractmethod
-    def window(self, x: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Noised actions ``(N, T + H - 1, action_size)`` and their levels ``(N, T + H - 1)``."""
+    def window(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Noised actions ``(N, T + H - 1, action_size)`` and their levels ``(N, T + H - 1)``.
+
+        Args:
+            x: What is sampled.
+            level: Of all of it, or of each action ``(H,)``.
+        """
 
     @abstractmethod
     def own(self, answers: Tensor) -> Tensor:
@@ -43,12 +48,12 @@ class CleanPast(Completion):
         """The noise."""
         return chunk
 
-    def window(self, x: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    def window(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
         """The known actions, then the noised ones."""
-        actions = torch.cat([self.past, self.chunk(x)], dim=1)
-        levels = x.new_full(actions.shape[:2], level)
-        levels[:, : self.past.shape[1] + self.prefix.shape[1]] = 0.0
-        return actions, levels
+        levels = x.new_zeros(x.shape[:2]) + level
+        levels[:, : self.prefix.shape[1]] = 0.0
+        known = x.new_zeros(self.past.shape[:2])
+        return torch.cat([self.past, self.chunk(x)], dim=1), torch.cat([known, levels], dim=1)
 
     def own(self, answers: Tensor) -> Tensor:
         """Those for the chunk."""
@@ -66,9 +71,9 @@ class DriftingPast(Completion):
         """Clean past and noise."""
         return torch.cat([self.past, chunk], dim=1)
 
-    def window(self, x: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    def window(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
         """All of what is sampled, at one level."""
-        return x, x.new_full(x.shape[:2], level)
+        return x, x.new_zeros(x.shape[:2]) + level
 
     def own(self, answers: Tensor) -> Tensor:
         """All."""

@@ -195,6 +195,8 @@ class BesoConfig:
         context: Observations it sees, the latest included, with the actions taken between them.
         chunk: Actions one prediction covers, H; 1 is the paper's.
         execute: Of these, how many are carried out before the next prediction.
+        stream: Predict bit by bit instead: the chunk stays, its later actions noisier, and each step ends one of them,
+            at ``steps / chunk`` evaluations of the network.
         objective: ``"edm"``, denoising after Karras et al. 2022, or ``"flow"``, matching a velocity.
         noise_levels: ``"prefix"``: past actions stay clean in training and sampling, and any first part of a chunk may
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.
@@ -213,6 +215,7 @@ class BesoConfig:
     context: int = 5
     chunk: int = 1
     execute: int = 1
+    stream: bool = False
     objective: Literal["edm", "flow"] = "edm"
     noise_levels: NoiseLevels = "prefix"
     network: TransformerConfig = field(default_factory=TransformerConfig)
@@ -235,11 +238,23 @@ class BesoConfig:
             _require_known("scaling", scaling, get_args(Scaling))
         if self.seed < 0:
             raise FermoError(f"seed must not be negative, got {self.seed}")
+        if self.stream:
+            self._check_stream()
         released = self.defects.released_schedules
         samplers = get_args(SamplerName) + (("dpmpp_2m_sde",) if released else ())
         schedules = get_args(ScheduleName) + (("cosine_beta",) if released else ())
         _require_known("sampler", self.diffusion.sampler, samplers)
         _require_known("noise schedule", self.diffusion.schedule, schedules)
+
+    def _check_stream(self) -> None:
+        steps = self.diffusion.steps if self.objective == "edm" else self.flow.steps
+        if self.noise_levels != "streaming":
+            raise FermoError(f"a stream needs noise_levels streaming in training, they are {self.noise_levels}")
+        if steps % self.chunk or self.execute != 1:
+            raise FermoError(f"a stream executes 1 and takes a multiple of chunk steps: got execute {self.execute}, "
+                             f"chunk {self.chunk} and {steps} steps")  # fmt: skip
+        if self.goal.guidance_interval is not None:
+            raise FermoError("a stream's actions have all levels at once: leave guidance_interval out")
 
 
 def _require_known(kind: str, name: str, choices: tuple[str, ...]) -> None:

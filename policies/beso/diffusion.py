@@ -22,7 +22,7 @@ class Diffusion(Objective):
 
     Attributes:
         sigma_data: Standard deviation of the scaled actions, a scalar; of all channels together where it is measured.
-        sigmas: Levels that sampling visits.
+        sigmas: Levels that sampling visits, from the config's schedule.
     """
 
     sigma_data: Tensor
@@ -97,6 +97,16 @@ class Diffusion(Objective):
     def start(self, noise: Tensor) -> Tensor:
         """As wide as the noised actions that training saw at sigma_max, ``sqrt(sigma_max^2 + sigma_data^2)``."""
         return (self.config.sigma_max**2 + self.sigma_data**2).sqrt() * noise
+
+    def levels(self) -> tuple[float, ...]:
+        """The schedule."""
+        return self.sigmas
+
+    def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """``D + sigma' / sigma (x - D)``."""
+        c = coefficients(level, self.sigma_data)
+        denoised = c.skip[..., None] * x + c.out[..., None] * answers
+        return torch.lerp(denoised, x, (following / level)[..., None].expand_as(x))
 
     def sample(self, network: Network, x: Tensor, noise: Noise) -> Tensor:
         """By the config's sampler, with ``D = c_skip x + c_out F``."""

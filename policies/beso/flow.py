@@ -45,6 +45,15 @@ class FlowMatching(Objective):
         """The noise itself."""
         return noise
 
+    def levels(self) -> tuple[float, ...]:
+        """Evenly spaced."""
+        steps = self.config.steps
+        return tuple(1 - step / steps for step in range(steps + 1))
+
+    def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """``x + (t' - t) v``."""
+        return x + (level - following)[..., None] * answers
+
     def sample(self, network: Network, x: Tensor, noise: Noise) -> Tensor:
         """By the config's integrator."""
         return INTEGRATORS[self.config.integrator](lambda x, t: network(x, 1 - t), x, self.config.steps)

@@ -69,7 +69,7 @@ class Goals(nn.Module):
         return goal * (torch.rand(len(goal), 1, 1, device=goal.device) >= self.config.dropout)
 
 
-def guidance_at(config: GoalConfig, level: float) -> float:
+def guidance_at(config: GoalConfig, level: float | Tensor) -> float:
     """The guidance lambda at a noise level."""
     interval = config.guidance_interval
-    return config.guidance if interval is None or interval[0] <= level <= interval[1] else 1.0
+    return config.guidance if interval is None or bool(interval[0] <= level <= interval[1]) else 1.0

@@ -16,28 +16,28 @@ class Memory:
         observations: Shape ``(N, T - 1, observation_size)``, SI units; zero where there was none.
         actions: Shape ``(N, T - 1, command_size)``.
         present: Which of them there were, ``(N, T - 1)`` bool.
-        queue: Actions to come, shape ``(N, execute, command_size)``.
+        queue: Actions to come, shape ``(N, length, command_size)``.
         left: How many of them count, ``(N,)``.
         episode: Which episode each world lives, ``(N,)``.
         step: Actions taken in it, ``(N,)``.
     """
 
-    def __init__(self, obs: Tensor, *, context: int, execute: int, action_size: int) -> None:
+    def __init__(self, obs: Tensor, *, context: int, length: int, action_size: int) -> None:
         worlds = len(obs)
         self.observations = obs.new_zeros(worlds, context - 1, obs.shape[1])
         self.actions = obs.new_zeros(worlds, context - 1, action_size)
         self.present = torch.zeros(worlds, context - 1, dtype=torch.bool, device=obs.device)
-        self.queue = obs.new_zeros(worlds, execute, action_size)
+        self.queue = obs.new_zeros(worlds, length, action_size)
         self.left, self.episode, self.step = torch.zeros(3, worlds, dtype=torch.int64, device=obs.device)
 
     def suits(self, obs: Tensor) -> bool:
         """Whether it was made for observations like these."""
         return len(obs) == len(self.left) and obs.device == self.left.device and obs.dtype == self.observations.dtype
 
-    def window(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations up to the present one ``(N, T, .)``, the actions between them, and which observations exist."""
+    def seen(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations up to the present one, ``(N, T, observation_size)``, and which of them there are, ``(N, T)``."""
         observed = torch.cat([self.present, torch.ones_like(self.due())[:, None]], 1)
-        return torch.cat([self.observations, obs[:, None]], 1), self.actions, observed
+        return torch.cat([self.observations, obs[:, None]], 1), observed
 
     def noise(self, seed: int) -> Noise:
         """This step's noise: further draws differ, asking for it again repeats them."""
@@ -50,7 +50,7 @@ class Memory:
         return self.left == 0
 
     def adopt(self, chunk: Tensor) -> None:
-        """Let the worlds that are due follow a chunk, ``(N, execute, command_size)``."""
+        """Let the worlds that are due follow a chunk, ``(N, length, command_size)``."""
         due = self.due()
         self.queue = torch.where(due[:, None, None], chunk, self.queue)
         self.left = torch.where(due, self.queue.shape[1], self.left)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fermo.policies.beso.samplers import Noise
 
 Network = Callable[[Tensor, float], Tensor]
-"""The network's answer for each of the noised actions ``(N, A, action_size)`` at a level."""
+"""The conditioned network's answer for each of the noised actions ``(N, A, action_size)`` at a level."""
 
 
 class Objective(nn.Module, ABC):
@@ -50,6 +50,14 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def start(self, noise: Tensor) -> Tensor:
         """Where sampling begins, from standard normal noise."""
+
+    @abstractmethod
+    def levels(self) -> tuple[float, ...]:
+        """Those that sampling visits, falling, down to 0."""
+
+    @abstractmethod
+    def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """One Euler step of each action from its level to its following one, given the network's answers."""
 
     @abstractmethod
     def sample(self, network: Network, x: Tensor, noise: Noise) -> Tensor:

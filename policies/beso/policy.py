@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import ClassVar
 
@@ -18,10 +19,15 @@ from fermo.policies.beso.goals import guidance_at
 from fermo.policies.beso.memory import Memory
 from fermo.policies.beso.noise_levels import NOISE_LEVELS
 from fermo.policies.beso.objective import Objective
+from fermo.policies.beso.samplers import Noise
 from fermo.policies.beso.scaling import ActionClip, make_normalizer
+from fermo.policies.beso.streaming import streamed_action
 from fermo.policies.beso.transformer import ActionTransformer
 from fermo.policies.window import ColumnGoal, FutureGoal, Window
 from fermo.signal import PlantSpec
+
+ConditionedNetwork = Callable[[Tensor, float | Tensor], Tensor]
+"""The network's answers for what is sampled, at one level for all of it or one an action."""
 
 
 class BesoPolicy(Policy):
@@ -101,7 +107,8 @@ class BesoPolicy(Policy):
             self.observation_normalizer(observations), observed, self._training_goal(batch),
         )  # fmt: skip
         error = (answers - self.objective.network_target(clean, noise, levels)).square().mean(-1)
-        weights = (levels > 0) * batch.get("acted", 1) * batch.get("weight", error.new_ones(1))[:, None]
+        counted = (levels > 0) & batch.get("acted", torch.ones_like(levels, dtype=torch.bool))
+        weights = counted * batch["weight"][:, None] if "weight" in batch else counted.to(error.dtype)
         loss = (error * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
         return loss, {"loss": loss.detach()}
 
@@ -144,9 +151,12 @@ class BesoPolicy(Policy):
     def select_action(self, obs: Tensor) -> Tensor:
         """The action to apply now, shape ``(N, command_size)``; it and `obs` are remembered."""
         memory = self._remembered(obs)
-        if self.config.execute == 1 or memory.due().any():
-            memory.adopt(self.predict_action_chunk(obs)[:, : self.config.execute])
-        action = memory.next_action()
+        if self.config.stream:
+            action = self._streamed(obs, memory)
+        else:
+            if self.config.execute == 1 or memory.due().any():
+                memory.adopt(self.predict_action_chunk(obs)[:, : self.config.execute])
+            action = memory.next_action()
         memory.remember(obs, action)
         return action
 
@@ -165,26 +175,42 @@ class BesoPolicy(Policy):
         Raises:
             FermoError: The prefix does not fit, or the goal is missing or for another number of worlds.
         """
-        observations, past, observed = self._remembered(obs).window(obs)
-        completion = self._completion(past, prefix)
-        states = self.observation_normalizer(observations)
-        goal = self._goal_of(len(obs))
-
-        def network(x: Tensor, level: float) -> Tensor:
-            return completion.own(self._guided(*completion.window(x, level), states, observed, goal, level))
-
-        noise = self._remembered(obs).noise(self.config.seed)
-        blank = states.new_empty(len(obs), self.horizon, self.spec.command_size)
+        memory = self._remembered(obs)
+        completion, noise = self._completion(memory, prefix), memory.noise(self.config.seed)
         with nullcontext() if self.average is None else self.average.within(self.network):
-            x = self.objective.sample(network, completion.begin(self.objective.start(noise(blank))), noise)
-        chunk = self.clip(self.action_normalizer.inverse(completion.chunk(x)))
+            chunk = self._unscaled(self._sampled(self._network(obs, memory, completion), completion, noise))
         return chunk if prefix is None else torch.cat([prefix.to(chunk.dtype), chunk[:, prefix.shape[1] :]], dim=1)
 
+    def _streamed(self, obs: Tensor, memory: Memory) -> Tensor:
+        completion, noise = self._completion(memory, None), memory.noise(self.config.seed)
+        network = self._network(obs, memory, completion)
+        fresh = lambda: self._sampled(network, completion, noise)  # noqa: E731
+        return self._unscaled(streamed_action(self.objective, network, memory, noise, fresh))
+
+    def _sampled(self, network: ConditionedNetwork, completion: Completion, noise: Noise) -> Tensor:
+        """A scaled chunk, ``(N, H, command_size)``."""
+        blank = completion.past.new_empty(len(completion.past), self.horizon, self.spec.command_size)
+        x = completion.begin(self.objective.start(noise(blank)))
+        return completion.chunk(self.objective.sample(network, x, noise))
+
+    def _unscaled(self, action: Tensor) -> Tensor:
+        return self.clip(self.action_normalizer.inverse(action))
+
+    def _network(self, obs: Tensor, memory: Memory, completion: Completion) -> ConditionedNetwork:
+        """The network given what the worlds saw and did, and their goals."""
+        observations, observed = memory.seen(obs)
+        states, goal = self.observation_normalizer(observations), self._goal_of(len(obs))
+
+        def network(x: Tensor, level: float | Tensor) -> Tensor:
+            guidance = 1.0 if self.goal is None else guidance_at(self.config.goal, level)
+            return completion.own(self._guided(*completion.window(x, level), states, observed, goal, guidance))
+
+        return network
+
     def _guided(self, actions: Tensor, levels: Tensor, states: Tensor, observed: Tensor, goal: Tensor | None,
-                level: float) -> Tensor:  # fmt: skip
+                guidance: float) -> Tensor:  # fmt: skip
         """The network's answer with ``F_free + lambda (F_goal - F_free)``, which D follows linearly."""
         given = self.objective.network_input(actions, levels), self.objective.network_level(levels), states, observed
-        guidance = 1.0 if self.goal is None else guidance_at(self.config.goal, level)
         if goal is None or guidance == 1:
             return self.network(*given, goal)
         free = torch.zeros_like(goal)
@@ -194,15 +220,15 @@ class BesoPolicy(Policy):
         unguided, guided = both.chunk(2)
         return unguided + guidance * (guided - unguided)
 
-    def _completion(self, past: Tensor, prefix: Tensor | None) -> Completion:
-        scaled = self.action_normalizer(past)
+    def _completion(self, memory: Memory, prefix: Tensor | None) -> Completion:
+        scaled = self.action_normalizer(memory.actions)
         if self.config.noise_levels == "shared":
             if prefix is not None:
                 raise FermoError("a prefix needs a policy trained with noise_levels prefix or streaming, not shared")
             return DriftingPast(scaled)
         if prefix is None:
             return CleanPast(scaled)
-        worlds, size = len(past), self.spec.command_size
+        worlds, size = len(scaled), self.spec.command_size
         if prefix.ndim != 3 or (len(prefix), prefix.shape[2]) != (worlds, size) or prefix.shape[1] > self.horizon:
             needed = f"({worlds}, d, {size}) with d up to {self.horizon}"
             raise FermoError(f"the prefix has shape {tuple(prefix.shape)}, it must have {needed}")
@@ -227,7 +253,8 @@ class BesoPolicy(Policy):
         """The memory of these worlds; another number of them, or another device, begins anew."""
         if self._memory is None or not self._memory.suits(obs):
             kind = LeakingMemory if self.config.defects.leaking_context else Memory
-            self._memory = kind(obs.detach(), context=self.config.context, execute=self.config.execute,
+            length = self.config.chunk if self.config.stream else self.config.execute
+            self._memory = kind(obs.detach(), context=self.config.context, length=length,
                                 action_size=self.spec.command_size)  # fmt: skip
         return self._memory
 

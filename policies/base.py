@@ -28,11 +28,13 @@ class Policy(nn.Module, ABC):
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
         window: What a training sample holds of its episode; None for one frame.
+        needs_next_observation: Whether `forward` reads ``"next_observation"``.
     """
 
     family: ClassVar[str]
     horizon: int = 1
     window: Window | None = None
+    needs_next_observation: bool = False
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
         super().__init__()
@@ -56,7 +58,8 @@ class Policy(nn.Module, ABC):
 
         Args:
             batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units;
-                for a policy with a `window`, that.
+                for a policy with a `window`, what that says. ``"next_observation"``, one control step later and shaped
+                alike, where the loop was given it.
         """
 
     def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:

@@ -19,6 +19,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "lipschitz_bc": ("LipschitzBcConfig", "LipschitzBcPolicy"),
     "lipschitz_extension": ("LipschitzExtensionConfig", "LipschitzExtensionPolicy"),
     "mlp_bc": ("MlpBcConfig", "MlpBcPolicy"),
+    "smooth_bc": ("SmoothBcConfig", "SmoothBcPolicy"),
 }
 
 

@@ -63,11 +63,14 @@ def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | Solv
         raise FermoError(f"{policy.family} is solved, not descended to: give a SolveConfig")
     goal = policy.window.goal if policy.window is not None else None
     goals = column_goals(dataset, goal) if isinstance(goal, ColumnGoal) else None
+    following = None
+    if policy.needs_next_observation:
+        following = torch.from_numpy(dataset.observations[dataset.window((1,))[:, 0]])
     try:
         resume = (folder / FILE_NAME).is_file()
         return train_bc(
             policy, observations, actions, config=loop, episode_index=torch.from_numpy(dataset.episode_index),
-            goals=goals, folder=folder, resume=resume,
+            goals=goals, next_observations=following, folder=folder, resume=resume,
         ).metrics  # fmt: skip
     except TrainingInterrupted as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

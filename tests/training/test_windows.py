@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fermo.training.data.writer import DatasetWriter
 from fermo.training.fit import fit
 from fermo.training.loops.bc import BcTrainer, train_bc
 from fermo.training.loops.bc_config import BcConfig
-from tests.policies.plants import SPEC, demonstrations
+from tests.policies.plants import SPEC, demonstrations, fitted_policy
 
 LENGTHS = (4, 1, 6)
 EPISODES = torch.tensor([0] * 4 + [1] + [2] * 6)
@@ -141,6 +142,14 @@ def test_whole_episodes_are_held_out_and_neither_fitted_nor_learned():
         chosen |= set(trainer._order.tolist())
         trainer.step += 1
     assert chosen <= set(trainer.learned.tolist())
+
+
+@pytest.mark.parametrize("family", ["mlp_bc", "lipschitz_bc", "actor_mlp", "smooth_bc", "beso"])
+def test_every_family_that_is_descended_to_can_be_validated(family: str):
+    following = demonstrations(seed=1)[0]
+    config = BcConfig(steps=2, batch_size=32, validation=0.2)
+    result = train_bc(fitted_policy(family), *demonstrations(), config=config, next_observations=following)
+    assert 0 < result.metrics["validation/loss"] < math.inf
 
 
 def test_validation_measures_the_averaged_weights_and_changes_nothing():

@@ -22,6 +22,7 @@ from fermo.policies.base import Policy
 from fermo.signal import PlantSpec
 from fermo.training.data.samples import make_samples
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.demonstrations import check_data, split_episodes
 from fermo.training.loops.interrupt import deferred_interrupt
 from fermo.training.loops.random_streams import Stream, global_stream, stream_generator
 from fermo.training.loops.state import load_state, optimizer_tensors, restore_optimizer, save_state
@@ -81,19 +82,17 @@ class BcTrainer:
     """
 
     def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
-                 weights: Tensor | None = None, augment: Augment | None = None, episode_index: Tensor | None = None,
-                 goals: Tensor | None = None) -> None:  # fmt: skip
+                 weights: Tensor | None = None, augment: Augment | None = None, next_observations: Tensor | None = None,
+                 episode_index: Tensor | None = None, goals: Tensor | None = None) -> None:  # fmt: skip
         self.device = device = torch.device(config.device)
         self.config, self.policy, self.augment = config, policy.to(device), augment
         observations, actions = observations.float(), actions.float()
-        check_data(policy, observations, actions, weights)
-        data = {"observation": observations.to(device), "action": actions.to(device)}
-        if weights is not None:
-            data["weight"] = weights.float().to(device)
-        if goals is not None:
-            data["goal"] = goals.float().to(device)
+        check_data(policy, observations, actions, weights, next_observations)
+        given = {"observation": observations, "action": actions, "weight": weights,
+                 "next_observation": next_observations, "goal": goals}  # fmt: skip
+        data = {name: tensor.float().to(device) for name, tensor in given.items() if tensor is not None}
         self.samples = make_samples(data, policy.window, episode_index)
-        self.learned, self.held_out = _split(len(observations), episode_index, config)
+        self.learned, self.held_out = split_episodes(len(observations), episode_index, config)
         self.policy.fit_normalization(observations[self.learned], actions[self.learned])
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(policy),
@@ -123,7 +122,6 @@ class BcTrainer:
         self.step += 1
         return metrics
 
-    @torch.no_grad()
     def validate(self) -> dict[str, Tensor]:
         """The loss on episodes that were held out, with the averaged weights when there are any; {} without such."""
         if not len(self.held_out):
@@ -136,7 +134,7 @@ class BcTrainer:
         with global_stream(self.config.seed, Stream.VALIDATE, 1, self.device):
             loss = torch.func.functional_call(self.policy, weights, (batch,))[0]
         self.policy.train()
-        return {"validation/loss": loss}
+        return {"validation/loss": loss.detach()}
 
     def finish(self) -> None:
         """Give the policy its final weights: the averaged ones when there is an average."""
@@ -191,12 +189,15 @@ class BcTrainer:
         batch = self.samples.batch(chosen, stream_generator(self.config.seed, Stream.SAMPLE, self.step, self.device))
         if self.augment is not None:
             generator = stream_generator(self.config.seed, Stream.AUGMENT, self.step, self.device)
-            batch["observation"] = self.augment(batch["observation"], generator)
+            for name in ("observation", "next_observation"):
+                if name in batch:
+                    batch[name] = self.augment(batch[name], generator)
         return batch
 
 
 def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig, weights: Tensor | None = None,
-             augment: Augment | None = None, episode_index: Tensor | None = None, goals: Tensor | None = None,
+             augment: Augment | None = None, next_observations: Tensor | None = None,
+             episode_index: Tensor | None = None, goals: Tensor | None = None,
              folder: str | Path | None = None, on_step: OnStep | None = None,
              resume: bool = False) -> TrainingResult:  # fmt: skip
     """Train `policy` in place on demonstrations.
@@ -208,6 +209,8 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         config: Settings.
         weights: Weight of each sample, shape ``(M,)``; equal when None.
         augment: Changes a batch of observations, for example `ObservationNoise`.
+        next_observations: Each sample's observation one control step later, shape ``(M, observation_size)``; its own
+            where its episode ends. Only for a policy that needs them.
         episode_index: Which episode a sample belongs to, shape ``(M,)``, never decreasing; each its own when None. For
             policies with a window, and for holding episodes out.
         goals: Goal of each sample, shape ``(M, goal_size)``, for policies whose goals are a column of the dataset.
@@ -220,7 +223,7 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         FermoError: Data or settings are unusable, the loss is no longer finite, or there is nothing to resume.
     """
     trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment,
-                        episode_index=episode_index, goals=goals)  # fmt: skip
+                        next_observations=next_observations, episode_index=episode_index, goals=goals)  # fmt: skip
     folder = Path(folder) if folder is not None else None
     if resume:
         if folder is None:
@@ -281,38 +284,6 @@ def _writer(folder: Path | None, step: int) -> Iterator[SummaryWriter | None]:
 
     with SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None) as writer:
         yield writer
-
-
-def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None = None) -> None:
-    """Raise `FermoError` when the demonstrations' counts or sizes do not fit one another or the policy."""
-    samples = len(observations)
-    if samples == 0:
-        raise FermoError("no samples to train on: record demonstrations first")
-    if len(actions) != samples or (weights is not None and weights.shape != (samples,)):
-        weighted = "" if weights is None else f", weights of shape {tuple(weights.shape)}"
-        raise FermoError(f"{samples} observations, {len(actions)} actions{weighted}: the counts must agree")
-    horizon = policy.horizon if policy.window is None else 1  # a window gathers its actions itself
-    if actions[0].numel() != horizon * policy.spec.command_size:
-        needed = f"{horizon} x {policy.spec.command_size}"
-        shape = tuple(actions.shape)
-        raise FermoError(f"{policy.family} learns {needed} numbers a sample, the actions have shape {shape}")
-    if weights is not None and not (torch.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
-        raise FermoError("sample weights must be finite, not negative and not all zero")
-
-
-def _split(samples: int, episode_index: Tensor | None, config: BcConfig) -> tuple[Tensor, Tensor]:
-    """Numbers of the samples to learn from and of those in held-out episodes."""
-    if not config.validation:
-        return torch.arange(samples), torch.arange(0)
-    index = torch.arange(samples) if episode_index is None else episode_index.cpu()
-    episodes = torch.unique_consecutive(index)
-    count = max(1, round(config.validation * len(episodes)))
-    if count >= len(episodes):
-        raise FermoError(f"{count} of {len(episodes)} episodes would be held out and none learned from: "
-                         "record more, or set validation to 0")  # fmt: skip
-    order = torch.randperm(len(episodes), generator=stream_generator(config.seed, Stream.SPLIT, 0))
-    held = torch.isin(index, episodes[order[:count]])
-    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 
 def _parameter_groups(policy: Policy) -> list[dict[str, object]]:

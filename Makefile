@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test slow lint docs newest clean
+.PHONY: help demo smoke test slow lint docs lipschitz newest clean
 
 help:
 	@echo "make demo    install, then run the whole job: demonstrations, policy, robustness report, twin"
@@ -18,6 +18,7 @@ help:
 	@echo "make slow    the tests that take minutes"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make docs    the documentation, into site/"
+	@echo "make lipschitz  every table and figure of docs/lipschitz.md anew: hours, BUDGET=smoke for minutes; resumes"
 	@echo "make newest  the default suite with the newest version of every dependency, in .venv-newest"
 	@echo "make clean   remove what make made"
 
@@ -47,6 +48,12 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+BUDGET := small
+lipschitz: $(STAMP)
+	for name in lipschitz-bounds cart-pole-trade-off lipschitz-trade-off lipschitz-smoothness; do \
+	  $(BIN)/fermo reproduce $$name --budget $(BUDGET) --resume || exit; \
+	done
 
 # robosuite pins an old numpy, so it is left out here. A torch that is already there, or that TORCH_INDEX gave, stays.
 NEWEST := $(VENV)-newest

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fermo.benchmarks.results import paired_ratio
 from fermo.errors import FermoError
 from fermo.policies.registry import config_class, make_policy
 from fermo.signal import PlantSpec, Signal
+from fermo.training.bench.turns import Turn, take_turns
 from fermo.training.loops.bc import BcConfig, BcTrainer
 from fermo.training.statistics import Interval
 
@@ -38,8 +38,6 @@ ARM = PlantSpec(
                   Signal.uniform(name="joint_velocity", shape=(7,), unit="rad/s")),
     commands=(Signal.uniform(name="joint_target", shape=(7,), unit="rad"),), rate_hz=50.0,
 )  # fmt: skip
-
-Turn = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,25 +157,11 @@ def _action(name: str, width: int, worlds: int) -> Turn:
 
 
 def _take_turns(work: str, width: int, batch: int, turns: dict[str, Turn], options: CostOptions) -> list[CostRow]:
-    for turn in turns.values():
-        turn()  # fills caches
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(options.rounds):
-        for name, turn in turns.items():
-            times[name].append(_seconds(turn, options.seconds))
+    times = take_turns(turns, rounds=options.rounds, seconds=options.seconds)
     return [
-        CostRow(work=work, contender=name, width=width, batch=batch, seconds=tuple(seconds))
+        CostRow(work=work, contender=name, width=width, batch=batch, seconds=seconds)
         for name, seconds in times.items()
     ]
-
-
-def _seconds(turn: Turn, least: float) -> float:
-    """Mean time of one call, over at least that long [s]."""
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < least:
-        turn()
-        calls += 1
-    return (time.perf_counter() - start) / calls
 
 
 def table(rows: tuple[CostRow, ...]) -> str:

@@ -106,6 +106,32 @@ def rows_of(name: str) -> Callable[[], str]:
     return table
 
 
+def smoothness() -> str:
+    """The measures of ``lipschitz-smoothness`` by task, a line a policy: means over seeds, largest budget."""
+    from fermo.cli.reproductions.lipschitz_smoothness import POLICIES, TASKS
+
+    home, found = Path(__file__).parents[1] / "reproductions" / "lipschitz-smoothness", {}
+    for budget in ("smoke", "small", "paper"):
+        path = home / f"{budget}.json"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+        found |= {cell["cell"]: (budget, cell["numbers"]) for cell in cells}
+    lines = []
+    for task in TASKS:
+        budget, numbers = found.get(f"{task.lower()}/all", ("not run yet", {}))
+        lines += [f"`{task}`, {budget}; without and with noise:\n",
+                  "| | chosen | success | fluctuation | jitter | spectrum | time of a decision |",
+                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        for policy, title in POLICIES.items():
+            told = {name: f"{number['value']:.3g}" for name, number in numbers.items()}
+            both = [[f"{policy}/{measure}/{condition}" for condition in ("clean", "noise")]
+                    for measure in ("success", "fluctuation", "jitter", "spectrum")]  # fmt: skip
+            pairs = [" / ".join(told[name] for name in names if name in told) for names in both]
+            row = [title, told.get(f"{policy}/strength", ""), *pairs, told.get(f"{policy}/time", "")]
+            lines.append(f"| {' | '.join(row)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def performance() -> str:
     """Speed and profiles, from the JSON in ``benchmarks/results/``."""
     from fermo.benchmarks.page import markdown
@@ -138,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "lipschitz bounds": rows_of("lipschitz-bounds"),
     "cart pole": rows_of("cart-pole-trade-off"),
     "trade off": rows_of("lipschitz-trade-off"),
+    "smoothness": smoothness,
     "performance": performance,
     "divergence": divergence,
 }

@@ -8,8 +8,9 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,18 +26,25 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6  # of the action's magnitude (at least 1); or what float32 costs torch itself, if that is more
 
 
-def export_onnx(policy: Policy, path: str | Path) -> Path:
+def export_onnx(policy: Policy, path: str | Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
     """Write ``obs (N, observation_size) -> action (N, H, command_size)``, float32, with any N, in SI units.
 
     The file's metadata hold ``fermo.plant`` (signals as JSON), ``fermo.family`` and ``fermo.version``. It is run once
     with onnxruntime and compared with torch before it takes its name.
 
+    Args:
+        policy: To be exported.
+        path: Of the file.
+        certificate: Of the policy's weights; goes into the metadata as ``fermo.certificate`` after every weight in the
+            file was found bitwise equal to the policy's. What is proved holds for the map in exact arithmetic;
+            onnxruntime adds up in another order than torch and may differ in the last bits of an action.
+
     Raises:
         FermoError: The family has no graph, the onnx extra is not installed, or the exported graph disagrees with the
             policy.
     """
-    if not policy.exportable:
-        raise FermoError(f"{policy.family} solves a problem for each observation, and there is no ONNX graph of that: "
+    if (reason := policy.why_not_exportable()) is not None:
+        raise FermoError(f"{policy.family} {reason}, and there is no ONNX graph of that: "
                          "export a network, for example of the family lipschitz_bc")  # fmt: skip
     try:
         import onnx
@@ -56,12 +64,26 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
             "fermo.family": policy.family,
             "fermo.version": fermo.__version__,
         }
+        if certificate is not None:
+            _require_weights(model, deployed)
+            metadata["fermo.certificate"] = json.dumps(certificate)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, staged)
         session = onnxruntime.InferenceSession(staged, providers=["CPUExecutionProvider"])
         _compare(deployed, sample, np.asarray(session.run(None, {"obs": sample.numpy()})[0]))
         os.replace(staged, path)
     return path
+
+
+def _require_weights(model: onnx.ModelProto, deployed: Policy) -> None:
+    """Raise `FermoError` unless the file holds the policy's very weights and normalisation."""
+    from onnx import numpy_helper
+
+    stored = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    for name, value in deployed.state_dict().items():
+        absent = np.zeros(value.shape, np.float32)  # the exporter leaves zero biases out
+        if not np.array_equal(stored.get(f"policy.{name}", absent), value.numpy()):
+            raise FermoError(f"the exported graph does not hold the certified {name}: not written")
 
 
 @torch.no_grad()

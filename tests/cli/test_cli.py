@@ -198,3 +198,16 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         main(["reproduce", "so101-demo", "--folder", "a b"])
     assert end.value.code == 130
     assert "fermo reproduce so101-demo --folder 'a b' --resume" in capsys.readouterr().err
+
+
+def test_training_below_the_stability_floor_is_refused_and_leaves_no_certificate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "CartPole", "lipschitz_bc", "--policy.gamma", "0.1", "--policy.hidden", "16"]
+    command += ["--num-envs", "8", "--training.steps", "4", "--folder", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "below the stability floor of fermo/CartPole-v0" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("certificate.json"))
+    main([*command, "--allow-unstable", "--resume"])
+    assert len(list(tmp_path.rglob("certificate.json"))) == 1

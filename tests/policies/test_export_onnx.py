@@ -1,3 +1,4 @@
+import copy
 import json
 import sys
 import warnings
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from fermo.cli import main
 from fermo.errors import FermoError
 from fermo.policies import export_onnx as export_module
+from fermo.policies.checkpoint import save_checkpoint
 from fermo.policies.export_onnx import export_onnx
 from fermo.signal import PlantSpec
 from tests.policies.plants import SPEC, demonstrations, fitted_policy
@@ -49,3 +52,25 @@ def test_export_leaves_the_policy_trainable(tmp_path):
     assert all(parameter.requires_grad for parameter in policy.parameters())
     assert any(".free." in name for name, _ in policy.named_parameters())
     assert torch.isfinite(policy.select_action(demonstrations(3)[0])).all()
+
+
+def test_a_certificate_goes_with_the_weights_it_was_proved_for_and_no_others(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    policy = fitted_policy("lipschitz_bc")
+    save_checkpoint(policy, tmp_path / "checkpoint")
+    main(["export", str(tmp_path / "checkpoint")])
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    inside = json.loads(session.get_modelmeta().custom_metadata_map["fermo.certificate"])
+    assert inside == json.loads((tmp_path / "checkpoint/certificate.json").read_text())
+    trace = export_module._trace
+
+    def perturbed(deployed, sample):
+        other = copy.deepcopy(deployed)
+        with torch.no_grad():
+            other.network[0].weight[0, 0] += 1e-7  # far less than the comparison of actions would notice
+        return trace(other, sample)
+
+    monkeypatch.setattr(export_module, "_trace", perturbed)
+    with pytest.raises(FermoError, match=r"does not hold the certified network\.0\.weight"):
+        export_onnx(policy, tmp_path / "other.onnx", certificate=inside)
+    assert not (tmp_path / "other.onnx").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fermo.envs.tasks import block_push_metrics as metrics
-from fermo.envs.tasks.block_push import BlockPush
+from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush, BlockPushConfig
 from fermo.errors import FermoError
+from fermo.policies.beso.policy import BesoPolicy
+from fermo.policies.beso.presets import default
 from fermo.training.bench.block_push import GoalOutcome, Goals, behaviour_entropy, evaluate_goals, score_goals
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.block_push_curation import MODE_COLUMN, TARGET_COLUMN
@@ -30,7 +33,8 @@ class GoalReader:
         self.resets = 0
 
     def set_goal(self, goal: Tensor) -> None:
-        blocks = goal.reshape(-1, 2, 2)
+        slices = self.task.spec.observation_slices()
+        blocks = torch.stack([goal[:, slices[name]] for name in GOAL_SIGNALS], dim=1).double()
         spots = SPOTS.expand(len(blocks), 2, 2)
         nearest = (blocks[:, :, None] - spots[:, None]).norm(dim=3).argmin(dim=2)
         places = spots if self.ignore_goal else spots.gather(1, nearest[:, :, None].expand(-1, -1, 2))
@@ -51,7 +55,11 @@ def goals(count: int) -> Goals:
     targets = torch.where(flipped[:, None, None], SPOTS.flip(0), SPOTS)
     _, target_of = metrics.assignment(modes)
     blocks = targets.gather(1, target_of[:, :, None].expand(-1, -1, 2)) - torch.tensor([0.0, 0.06])
-    return Goals(blocks=blocks, targets=targets, modes=modes)
+    spec = BlockPush().spec
+    observations = torch.zeros(count, spec.observation_size)
+    for block, name in enumerate(GOAL_SIGNALS):
+        observations[:, spec.observation_slices()[name]] = blocks[:, block].float()
+    return Goals(spec=spec, observations=observations, targets=targets, modes=modes)
 
 
 def test_a_policy_that_heeds_its_goals_has_result_one_and_one_that_does_not_half() -> None:
@@ -72,10 +80,20 @@ def test_facing_goals_ask_for_the_demonstrations_own_pairs_in_any_layout(flips: 
     shown = goals(8)
     flipped = torch.tensor(flips)[:, None, None]
     targets = torch.where(flipped, shown.targets.flip(1), shown.targets)
-    asked = metrics.wanted_pairs(shown.facing(targets), targets)
-    assert torch.equal(asked, metrics.wanted_pairs(shown.blocks, shown.targets))
-    kept = (targets == shown.targets).flatten(1).all(dim=1)
-    assert torch.equal(shown.facing(targets)[kept], shown.blocks[kept])
+    facing = shown.facing(targets)
+    asked = metrics.wanted_pairs(facing.blocks(), targets)
+    assert torch.equal(asked, metrics.wanted_pairs(shown.blocks(), shown.targets))
+    assert torch.equal(facing.observations[~flipped[:, 0, 0]], shown.observations[~flipped[:, 0, 0]])
+    assert torch.equal(facing.facing(shown.targets).observations, shown.observations)
+
+
+def test_a_diffusion_policy_takes_these_goals() -> None:
+    spec = BlockPush().spec
+    config = default("block_push", goal_signals=GOAL_SIGNALS)
+    small = replace(config, network=replace(config.network, layers=1, heads=2, width=16))
+    task = BlockPush(BlockPushConfig(episode_s=0.3))
+    found = evaluate_goals(task, BesoPolicy(spec, small), goals(4), seed=0)
+    assert found.lengths.tolist() == [3] * 4 and found.modes.tolist() == [-1] * 4
 
 
 def dataset(**extras: np.ndarray) -> Dataset:
@@ -88,7 +106,7 @@ def dataset(**extras: np.ndarray) -> Dataset:
 def test_goals_are_the_last_frames_block_positions() -> None:
     columns = {TARGET_COLUMN: np.tile(SPOTS.numpy().reshape(1, 4), (5, 1)), MODE_COLUMN: np.array([1, 1, 2, 2, 2])}
     found = Goals.of(dataset(**columns))
-    assert found.blocks.tolist() == [[[10, 11], [13, 14]], [[40, 41], [43, 44]]]
+    assert found.blocks().tolist() == [[[10, 11], [13, 14]], [[40, 41], [43, 44]]]
     assert found.modes.tolist() == [1, 2] and torch.equal(found.targets[1], SPOTS)
     drawn = found.draw(5, seed=0)
     assert sorted(drawn.modes[:2].tolist()) == [1, 2] and torch.equal(drawn.modes[2:4], drawn.modes[:2])

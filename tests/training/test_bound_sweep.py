@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fermo.errors import FermoError
-from fermo.training.bench.bound_sweep import ATTACKS, UNCONSTRAINED, BoundSweep, choose, kept_share, sweep
+from fermo.training.bench.bound_sweep import ATTACKS, DELAYS, UNCONSTRAINED, BoundSweep, choose, kept_share, sweep
 from fermo.training.reproduce.registry import Number
 
-CONFIG = BoundSweep(task="fermo/CartPole-v0", gammas=(1.0, 2.0, 4.0), severities=(0.1, 0.2, 0.4))
+CONFIG = BoundSweep(task="fermo/CartPole-v0", gammas=(1.0, 2.0, 4.0), severities=(0.1, 0.2, 0.4), tolerance=0.05)
 
 
 def scores(clean: float, *attacked: float) -> dict[str, Number]:
@@ -58,6 +58,8 @@ def test_a_sweep_scores_every_policy_under_every_attack_and_goes_on_from_its_fol
     for policy in (UNCONSTRAINED, "gamma=1"):
         expected = {f"{policy}/{attack}/{severity:g}" for attack in ATTACKS for severity in config.severities}
         assert expected <= set(numbers)
+        assert {f"{policy}/late by {steps}" for steps in DELAYS} <= set(numbers)
+        assert {f"{policy}/biased by {severity:g}" for severity in config.severities} <= set(numbers)
         assert f"{policy}/learned_attack/{numbers['severity'].value:g}" in numbers
         assert numbers[f"{policy}/slope"].value <= numbers[f"{policy}/lipschitz"].value
     assert numbers["gamma=1/lipschitz"].value <= 1.0 + 1e-5

@@ -7,8 +7,9 @@ import torch
 
 from fermo.cli.reproductions.lipschitz_bounds import LIPSCHITZ_BOUNDS
 from fermo.errors import FermoError
+from fermo.policies.certificates.certificate import LIPSDP
 from fermo.training import certify_bench
-from fermo.training.certify_bench import FOUND, compare, random_network, trained_network
+from fermo.training.certify_bench import FOUND, cart_pole_clone, compare, random_network, trained_network
 from fermo.training.reproduce.registry import Budget, Number
 
 METHODS = {"relu": {"LipSDP-neuron", "LipLT", "ECLipsE-Fast", "product of spectral norms"}}
@@ -49,5 +50,12 @@ def test_training_moves_the_network_toward_its_teacher_and_draws_from_its_seed_a
 
 def test_every_row_of_the_table_is_a_number_that_some_cell_measures():
     cells = {cell.name: cell for cell in LIPSCHITZ_BOUNDS.cells(Budget.SMALL)}
-    assert len(cells) == 16
+    assert len(cells) == 16 + 7
     assert {row.cell for row in LIPSCHITZ_BOUNDS.rows} <= cells.keys()
+
+
+def test_a_cloned_sandwich_uses_the_slope_it_is_allowed(monkeypatch):
+    monkeypatch.setattr(certify_bench, "STEPS", 200)
+    network, states = cart_pole_clone(20.0, 1_000, 0)
+    numbers = compare(network, "relu", seed=0, points=states[:: len(states) // 64])
+    assert 0.95 * 20.0 <= numbers[FOUND].value <= numbers[LIPSDP].value <= 20.0 * (1 + 1e-5)

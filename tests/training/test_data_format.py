@@ -95,6 +95,20 @@ def test_filter_keeps_whole_episodes_renumbered(tmp_path):
         np.testing.assert_array_equal(part.actions, np.concatenate([e["actions"] for e in kept]))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.lists(st.integers(-12, 12), min_size=1, max_size=4))
+def test_a_window_stays_in_its_episode_and_repeats_its_ends(lengths, offsets):
+    index, frames = np.repeat(np.arange(len(lengths)), lengths), sum(lengths)
+    empty = np.zeros((frames, 0), dtype=np.float32)
+    dataset = Dataset(spec=plant(), observations=empty, actions=empty, episode_index=index,
+                      success=np.ones(len(lengths), dtype=bool), tasks=("reach",) * len(lengths))  # fmt: skip
+    found = dataset.window(offsets)
+    for frame in range(frames):
+        own = [other for other in range(frames) if index[other] == index[frame]]
+        assert list(found[frame]) == [own[0] if frame + k < own[0] else own[-1] if frame + k > own[-1] else frame + k
+                                      for k in offsets]  # fmt: skip
+
+
 def test_episodes_are_never_split_over_files(tmp_path):
     record(tmp_path / "set", plant(observations=60), lengths=[1500] * 8, file_mb=1)
     assert len(list((tmp_path / "set/data").glob("*/*.parquet"))) > 2

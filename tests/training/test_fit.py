@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from fermo.training.loops.bc import train_bc
 from fermo.training.recipes import loop_recipe, policy_recipe
 from tests.training.conftest import TASK, NearData
 
-FAMILIES = ("mlp_bc", "lipschitz_bc")
+FAMILIES = ("mlp_bc", "lipschitz_bc", "smooth_bc")
 SCALE = {"steps": 24, "batch_size": 256, "checkpoint_every": 7, "log_every": 5, "warmup_steps": 4}
 
 
@@ -51,9 +52,11 @@ def test_an_interrupted_fit_ends_in_the_same_checkpoint(
             fitted(near_data, tmp_path / "halves", family)
     assert not (tmp_path / "halves/checkpoint").exists()
     fitted(near_data, tmp_path / "halves", family)
-    for name in ("model.safetensors", "signals.json", "config.json"):
+    for name in ("model.safetensors", "signals.json"):
         whole, halves = ((tmp_path / run / "checkpoint" / name).read_bytes() for run in ("whole", "halves"))
         assert whole == halves, name
+    whole, halves = (read_header(tmp_path / run / "checkpoint") | {"written": None} for run in ("whole", "halves"))
+    assert whole == halves
 
 
 def test_a_finished_fit_is_loaded_and_not_repeated(
@@ -78,6 +81,27 @@ def test_failed_episodes_are_learned_from_too(near_data: NearData, tmp_path: Pat
     torch.testing.assert_close(found, mean, atol=1e-4, rtol=1e-3)
     successes = torch.from_numpy(dataset.filter(success=True).observations).double().mean(dim=0)
     assert not torch.allclose(mean, successes, atol=1e-3)
+
+
+def test_a_method_of_neighbouring_steps_gets_each_frames_successor_in_its_episode(
+    near_data: NearData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        given.update(options)
+        return train_bc(*arguments, **options)
+
+    monkeypatch.setattr(fermo.training.fit, "train_bc", spy)
+    fit(near_data.folder, tmp_path, task=TASK, family="smooth_bc",
+        policy=policy_recipe(TASK, "smooth_bc", hidden=(16,), method="l2c2"),
+        loop=loop_recipe(TASK, "smooth_bc", **SCALE))  # fmt: skip
+    dataset = Dataset.open(near_data.folder)
+    observations, following = dataset.observations, given["next_observations"].numpy()
+    ends = np.append(dataset.episode_index[1:] != dataset.episode_index[:-1], True)
+    assert ends.sum() == dataset.episodes
+    assert (following[ends] == observations[ends]).all()
+    assert (following[~ends] == observations[1:][~ends[:-1]]).all()
 
 
 def test_resuming_with_other_settings_is_refused(

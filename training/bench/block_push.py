@@ -8,7 +8,7 @@ remembered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from fermo.envs.core.random import WorldRandom
 from fermo.envs.tasks import block_push_metrics as metrics
 from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
 from fermo.errors import FermoError
+from fermo.signal import PlantSpec
 from fermo.training.bench.evaluate import TEST_SEED, evaluate
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.block_push_curation import MODE_COLUMN, TARGET_COLUMN
@@ -31,7 +32,10 @@ class GoalPolicy(Protocol):
     """A policy that is told what to bring about."""
 
     def set_goal(self, goal: Tensor) -> None:
-        """What the N worlds shall come to: the goal signals end to end, shape ``(N, goal_size)``, in SI units."""
+        """What the N worlds shall come to: a whole observation of each, shape ``(N, observation_size)``, in SI units.
+
+        A policy looks at those of its signals that goals are made of in training; here `GOAL_SIGNALS` count.
+        """
         ...
 
     def reset(self, mask: Tensor | None = None) -> None:
@@ -48,12 +52,14 @@ class Goals:
     """Where E demonstrations left the blocks, and where their targets were.
 
     Attributes:
-        blocks: Shape ``(E, 2, 2)`` over (block, xy) [m], in the last frame.
+        spec: Of the observations.
+        observations: The last ones, shape ``(E, observation_size)`` float32.
         targets: Shape ``(E, 2, 2)`` over (target, xy) [m].
         modes: Of the demonstrations, shape ``(E,)`` int64; see `fermo.envs.tasks.block_push_metrics`.
     """
 
-    blocks: Tensor
+    spec: PlantSpec
+    observations: Tensor
     targets: Tensor
     modes: Tensor
 
@@ -68,25 +74,33 @@ class Goals:
             if column not in dataset.extras:
                 raise FermoError(f"the dataset has no column {column!r}; make one with fermo record BlockPush")
         last = np.cumsum(dataset.lengths) - 1
-        slices = dataset.spec.observation_slices()
-        blocks = np.stack([dataset.observations[last, slices[name]] for name in GOAL_SIGNALS], axis=1)
         targets = dataset.extras[TARGET_COLUMN][last].reshape(-1, 2, 2)
-        return cls(blocks=torch.from_numpy(blocks).double(), targets=torch.from_numpy(targets).double(),
+        return cls(spec=dataset.spec, observations=torch.from_numpy(dataset.observations[last]),
+                   targets=torch.from_numpy(targets).double(),
                    modes=torch.from_numpy(dataset.extras[MODE_COLUMN][last].reshape(-1)))  # fmt: skip
 
     def draw(self, count: int, seed: int) -> Goals:
         """The first `count` of a random order of them, which begins anew where it ends."""
         order = np.random.default_rng(seed).permutation(len(self.modes))
         chosen = torch.from_numpy(np.resize(order, count))
-        return Goals(blocks=self.blocks[chosen], targets=self.targets[chosen], modes=self.modes[chosen])
+        return replace(self, observations=self.observations[chosen], targets=self.targets[chosen],
+                       modes=self.modes[chosen])  # fmt: skip
 
-    def facing(self, targets: Tensor) -> Tensor:
-        """The goals as positions for worlds whose `targets` are ``(E, 2, 2)``: where these are mirrored, swapped.
+    def blocks(self) -> Tensor:
+        """Where the blocks lie [m], ``(E, 2, 2)`` float64 over (block, xy)."""
+        slices = self.spec.observation_slices()
+        return torch.stack([self.observations[:, slices[name]] for name in GOAL_SIGNALS], dim=1).double()
+
+    def facing(self, targets: Tensor) -> Goals:
+        """The goals for worlds with `targets` ``(E, 2, 2)``: the blocks' positions swapped where these are mirrored.
 
         So block b is asked to go to target t, as in the demonstration, and not to the place where t was then.
         """
         swap = metrics.mirrored(self.targets) != metrics.mirrored(targets)
-        return torch.where(swap[:, None, None], self.blocks.flip(1), self.blocks)
+        observations, slices = self.observations.clone(), self.spec.observation_slices()
+        for name, other in zip(GOAL_SIGNALS, reversed(GOAL_SIGNALS), strict=True):
+            observations[swap, slices[name]] = self.observations[swap, slices[other]]
+        return replace(self, observations=observations, targets=targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +159,13 @@ def evaluate_goals(task: BlockPush, policy: GoalPolicy, goals: Goals, *, seed: i
     targets = task.draw_targets(WorldRandom.first_episodes(seed, count))
     asked = goals.facing(targets)
     policy.reset()
-    policy.set_goal(asked.flatten(1))
+    policy.set_goal(asked.observations)
     outcome = evaluate(task, policy.select_action, episodes=count, seed=seed, record=count, progress=progress)
     blocks = task.block_positions(outcome.qpos)
     entries = metrics.first_entries(blocks, targets, outcome.lengths, task.config.tolerance)
     return GoalOutcome(
         rewards=outcome.returns,
-        results=metrics.result(metrics.achieved_pairs(entries), metrics.wanted_pairs(asked, targets)),
+        results=metrics.result(metrics.achieved_pairs(entries), metrics.wanted_pairs(asked.blocks(), targets)),
         modes=metrics.mode(entries).masked_fill(~outcome.success, -1),
         wanted=goals.modes,
         lengths=outcome.lengths,

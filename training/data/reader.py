@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ class Dataset:
     def lengths(self) -> np.ndarray:
         """Frames of each episode, shape ``(E,)``."""
         return np.bincount(self.episode_index, minlength=self.episodes)
+
+    def window(self, offsets: Sequence[int]) -> np.ndarray:
+        """Indices of the frames around each frame, shape ``(F, len(offsets))``; past an episode's end, its end.
+
+        Args:
+            offsets: Frames later, or earlier where negative: ``(1,)`` is the successor, ``range(H)`` a chunk of H.
+        """
+        last = np.cumsum(self.lengths) - 1
+        first = last - self.lengths + 1
+        around = np.arange(len(self))[:, None] + np.asarray(offsets, dtype=np.int64)
+        return np.clip(around, first[self.episode_index, None], last[self.episode_index, None])
 
     def select(self, keep: np.ndarray) -> Dataset:
         """The episodes where `keep`, shape ``(E,)`` bool, is true, renumbered from 0."""

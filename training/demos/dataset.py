@@ -128,10 +128,15 @@ def policy_demonstrator(task: Task, policy: Policy) -> Demonstrator:
     """A trained policy as the demonstrator of `task`; recoveries are disturbed by a tenth of each command's range."""
     bounds = [(low, high) for signal in task.spec.commands for low, high in zip(signal.low, signal.high, strict=True)]
     name = task.name.removeprefix("fermo/")
+
+    def make(**overrides: Any) -> tuple[Task, Expert]:
+        policy.reset()
+        return make_task(task.name, **overrides), policy.select_action
+
     return Demonstrator(
         robot_type=name,
         instruction=f"Do what {policy.family} does in {name}.",
-        make=lambda **overrides: (make_task(task.name, **overrides), policy.select_action),
+        make=make,
         disturbance=Disturbance(std=tuple((high - low) / 10 for low, high in bounds)),
     )
 

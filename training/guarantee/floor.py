@@ -8,9 +8,10 @@ from scipy.optimize import minimize
 
 from fermo.controllers.lqr import solve_lqr
 from fermo.envs.core.task import Task
+from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.training.guarantee.linearize import linearize
-from fermo.training.guarantee.plants import guaranteed_plant
+from fermo.training.guarantee.plants import PLANTS, guaranteed_plant
 from fermo.training.guarantee.spectrum import spectral_radius
 
 Array = NDArray[np.float64]
@@ -66,6 +67,25 @@ def gamma_floor(task: Task, observation_std: Array, action_std: Array) -> float:
     guaranteed_plant(task.name)
     rest = linearize(task, np.zeros(task.model.nq + task.model.nv), np.zeros(task.model.nu))
     return stability_floor(rest.A, rest.B * action_std, rest.C / observation_std[:, None])[0]
+
+
+def require_slope(task: str, gamma: float, observation_std: Array, action_std: Array) -> None:
+    """Refuse a bound that cannot hold a task's plant; passes where nothing is claimed for the task.
+
+    Args:
+        task: Full name.
+        gamma: Of the policy, in its normalised units.
+        observation_std: See `gamma_floor`.
+        action_std: See `gamma_floor`.
+
+    Raises:
+        FermoError: gamma is below the floor, which is named.
+    """
+    if task in PLANTS and gamma < (floor := gamma_floor(make_task(task), observation_std, action_std)):
+        raise FermoError(
+            f"gamma {gamma:g} is below the stability floor of {task}: the least slope found that holds it is "
+            f"{floor:.3g} in these units; raise gamma, or train with --allow-unstable to see what becomes of it"
+        )
 
 
 def _norm(K: Array) -> float:

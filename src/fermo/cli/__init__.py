@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "play": "watch a task, a checkpoint or a diverged world",
     "profile": "where a task's step goes, stage by stage",
     "divergence": "how far single precision on Warp departs from MuJoCo's double",
+    "export": "write a policy as one ONNX file, its certificate proved again and inside",
     "certify": "check the certificate of a checkpoint against its weights",
     "guarantee": "how far wrong measurements can drive a checkpoint's closed loop",
     "twin": "serve a robot's twin and print its port",

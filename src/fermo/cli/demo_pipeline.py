@@ -226,8 +226,8 @@ class _Demo:
         write_mp4(self.run.path / name, frames, fps)
 
     def _score_policy(self, name: str, episodes: int, seed: int) -> Outcome:
-        act = self._policy(name).select_action
-        return evaluate(self.task, act, episodes=episodes, seed=seed, record=self.config.filmed, progress=name)
+        policy = self._policy(name)
+        return evaluate(self.task, policy, episodes=episodes, seed=seed, record=self.config.filmed, progress=name)
 
     def _names(self) -> list[str]:
         return ["mlp_bc", *(_lipschitz(gamma) for gamma in self.config.gammas)]

@@ -28,6 +28,7 @@ class _TrainOptions:
         folder: The run; ``runs/TASK-FAMILY`` when omitted. The checkpoint is ``train/checkpoint`` in it.
         seed: Of the demonstrations.
         resume: Continue the run in that folder.
+        allow_unstable: Train even where the policy's bound is below the slope that the plant needs to be held.
     """
 
     data: Path | None = None
@@ -35,6 +36,7 @@ class _TrainOptions:
     folder: Path | None = None
     seed: int = 0
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    allow_unstable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self) -> None:
         if self.num_envs < 2:
@@ -145,7 +147,30 @@ def _fitted(run: Any, task: str, family: str, data: Path, options: Any) -> Path:
 
     with run.stage("train") as stage:
         if not stage.done:
+            if not options.allow_unstable:
+                _require_slope(task, data, options.policy)
             fit(data, stage.folder, task=task, family=family, policy=options.policy, loop=options.training)
             stage.result = read_header(stage.folder / "checkpoint")["extra"]["metrics"]
             print(", ".join(f"{name} {value:.4g}" for name, value in stage.result.items()))
         return stage.folder / "checkpoint"
+
+
+def _require_slope(task: str, data: Path, policy: Any) -> None:
+    """What a bound in plain normalised units must be at least, where the task's plant is known."""
+    import torch
+
+    from fermo.policies.normalizer import Normalizer
+    from fermo.training.data.reader import Dataset
+    from fermo.training.guarantee.floor import require_slope
+
+    gamma = getattr(policy, "gamma", None) or getattr(policy, "alpha", None)
+    weighted = any(getattr(policy, name, None) for name in ("input_weights", "output_weights", "slope_bounds"))
+    if gamma is None or weighted:
+        return
+    dataset, scales = Dataset.open(data), []
+    seen, done = (dataset.spec.observations, dataset.observations), (dataset.spec.commands, dataset.actions)
+    for signals, values in (seen, done):
+        normalizer = Normalizer(signals)
+        normalizer.fit(torch.from_numpy(values))
+        scales.append(normalizer.std.double().numpy())
+    require_slope(task, gamma, *scales)

@@ -4,6 +4,7 @@ from fermo.cli.reproductions import (  # noqa: F401  they register themselves
     cart_pole_trade_off,
     half_cheetah_ppo,
     lipschitz_bounds,
+    lipschitz_smoothness,
     lipschitz_trade_off,
     so101_demo,
 )

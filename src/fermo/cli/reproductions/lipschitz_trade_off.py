@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fermo.errors import FermoError
+from fermo.training.reproduce.pooled import over_seeds, seeds_and_all
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 
 if TYPE_CHECKING:
@@ -14,32 +15,32 @@ if TYPE_CHECKING:
 
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
 _TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
-_LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 10_000}
+_LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 5_000}
 
 
 def _sweeps() -> dict[str, BoundSweep]:
     from fermo.training.bench.bound_sweep import BoundSweep
 
     sweeps = (
-        BoundSweep(task="fermo/CartPole-v0", gammas=(0.5, 1.0, 1.5, 2.0, 3.0, 5.0), severities=(0.2, 0.5, 1.0, 2.0)),
-        BoundSweep(task="fermo/Pendulum-v0", gammas=(3.0, 6.0, 12.0, 20.0, 40.0), severities=(0.02, 0.05, 0.1, 0.2)),
-        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.2), **_LEGGED),
-        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.4),
+        BoundSweep(task="fermo/CartPole-v0", gammas=(0.6, 0.8, 1.0, 1.5, 3.0),
+                   severities=(0.5, 0.8, 1.0, 1.2, 1.4, 1.6)),
+        BoundSweep(task="fermo/Pendulum-v0", gammas=(5.0, 6.0, 8.0, 12.0, 20.0),
+                   severities=(0.05, 0.1, 0.12, 0.15, 0.18, 0.2)),
+        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
                    **_LEGGED),
-        BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(7.0, 10.0, 12.0, 15.0),
-                   severities=(0.04, 0.055, 0.07, 0.085), episodes=256, recoveries=768),
+        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0),
+                   severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3), **_LEGGED),
+        BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(8.5, 10.0, 12.0, 15.0),
+                   severities=(0.04, 0.05, 0.055, 0.06, 0.07, 0.085), episodes=256, recoveries=768),
     )  # fmt: skip
     return {sweep.task.removeprefix("fermo/"): sweep for sweep in sweeps}
 
 
 def _cells(budget: Budget) -> Sequence[Cell]:
-    cells = []
-    for task in ("CartPole-v0",) if budget is Budget.SMOKE else _TASKS:
-        slug = task.lower()
-        cells += [Cell(name=f"{slug}/seed={seed}", seed=seed, steps=0, work=_sweep(task, budget))
-                  for seed in _SEEDS[budget]]  # fmt: skip
-        cells.append(Cell(name=f"{slug}/all", seed=0, steps=0, work=_pooled(slug)))
-    return cells
+    return [
+        cell for task in (_TASKS[:1] if budget is Budget.SMOKE else _TASKS)
+        for cell in seeds_and_all(task.lower(), _SEEDS[budget], _sweep(task, budget), _pooled)
+    ]  # fmt: skip
 
 
 def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
@@ -58,21 +59,10 @@ def _sweep(task: str, budget: Budget) -> Callable[[Workspace], Mapping[str, Numb
     return work
 
 
-def _pooled(slug: str) -> Callable[[Workspace], Mapping[str, Number]]:
-    def work(work: Workspace) -> Mapping[str, Number]:
-        """Means over the seeds of what every seed has, and the least that any of them kept."""
-        import numpy as np
-
-        from fermo.training.statistics import bootstrap
-
-        seeds = [numbers for cell, numbers in work.results.items() if cell.startswith(f"{slug}/seed=")]
-        pooled = {}
-        for key in (key for key in seeds[0] if all(key in numbers for numbers in seeds)):
-            value, low, high = (float(each) for each in bootstrap(np.array([n[key].value for n in seeds]), seed=0))
-            pooled[key] = Number(value=value, low=low, high=high, trials=len(seeds))
-        return pooled | {"least kept": Number(value=min(numbers["kept"].value for numbers in seeds))}
-
-    return work
+def _pooled(results: Results, slug: str) -> Mapping[str, Number]:
+    """Means over the seeds of what every seed has, and the least that any of them kept."""
+    kept = [numbers["kept"].value for cell, numbers in results.items() if cell.startswith(f"{slug}/seed=")]
+    return over_seeds(results, slug) | {"least kept": Number(value=min(kept))}
 
 
 def _check(results: Results) -> None:

@@ -74,16 +74,17 @@ def evaluate(task: Task, act: Policy | Callable[[Tensor], Tensor], *, episodes: 
     running = torch.ones(episodes, dtype=torch.bool, device=env.device)
     returns = torch.zeros(episodes, dtype=torch.float64, device=env.device)
     lengths, poses, info = torch.zeros_like(env.steps), [], {}
+    solved = torch.zeros_like(running)
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
         with torch.no_grad():
             action = choose(obs)
         obs, reward, terminated, _, info = env.step(action)
+        solved = torch.where(running, info.get("success", solved), solved)
         returns += reward * running
         lengths += running
         running &= ~terminated
         poses.append(env.sim["qpos"][:record].clone())
         if not running.any():
             break
-    solved = info["success"].cpu() if "success" in info else None
-    return Outcome(task=task.name, returns=returns.cpu(), lengths=lengths.cpu(), solved=solved,
-                   qpos=torch.stack(poses, dim=1))  # fmt: skip
+    return Outcome(task=task.name, returns=returns.cpu(), lengths=lengths.cpu(),
+                   solved=solved.cpu() if "success" in info else None, qpos=torch.stack(poses, dim=1))  # fmt: skip

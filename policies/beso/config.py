@@ -196,7 +196,7 @@ class BesoConfig:
         chunk: Actions one prediction covers, H; 1 is the paper's.
         execute: Of these, how many are carried out before the next prediction.
         stream: Predict bit by bit instead: the chunk stays, its later actions noisier, and each step ends one of them,
-            at ``steps / chunk`` evaluations of the network.
+            at ``steps / chunk`` evaluations of the network, by Euler's method whatever the sampler.
         objective: ``"edm"``, denoising after Karras et al. 2022, or ``"flow"``, matching a velocity.
         noise_levels: ``"prefix"``: past actions stay clean in training and sampling, and any first part of a chunk may
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.

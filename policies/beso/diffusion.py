@@ -112,7 +112,7 @@ class Diffusion(Objective):
         """By the config's sampler, with ``D = c_skip x + c_out F``."""
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            c = coefficients(x.new_tensor(sigma), self.sigma_data)
+            c = coefficients(x.new_full((), sigma), self.sigma_data)
             return c.skip * x + c.out * network(x, sigma)
 
         return self.sampler.run(denoise, x, self.sigmas, noise, **self._churn())

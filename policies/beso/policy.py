@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
@@ -143,7 +143,7 @@ class BesoPolicy(Policy):
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Begin the next episode in the worlds of `mask`; with None begin anew, repeating the noise from its start."""
-        if self._memory is not None and mask is not None:
+        if self._memory is not None and mask is not None and len(mask) == len(self._memory.left):
             self._memory.begin(mask)
         elif not self.config.defects.leaking_context:
             self._memory = None
@@ -177,7 +177,7 @@ class BesoPolicy(Policy):
         """
         memory = self._remembered(obs)
         completion, noise = self._completion(memory, prefix), memory.noise(self.config.seed)
-        with nullcontext() if self.average is None else self.average.within(self.network):
+        with self._averaged():
             chunk = self._unscaled(self._sampled(self._network(obs, memory, completion), completion, noise))
         return chunk if prefix is None else torch.cat([prefix.to(chunk.dtype), chunk[:, prefix.shape[1] :]], dim=1)
 
@@ -185,7 +185,11 @@ class BesoPolicy(Policy):
         completion, noise = self._completion(memory, None), memory.noise(self.config.seed)
         network = self._network(obs, memory, completion)
         fresh = lambda: self._sampled(network, completion, noise)  # noqa: E731
-        return self._unscaled(streamed_action(self.objective, network, memory, noise, fresh))
+        with self._averaged():
+            return self._unscaled(streamed_action(self.objective, network, memory, noise, fresh))
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.within(self.network)
 
     def _sampled(self, network: ConditionedNetwork, completion: Completion, noise: Noise) -> Tensor:
         """A scaled chunk, ``(N, H, command_size)``."""

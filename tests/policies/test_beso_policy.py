@@ -317,6 +317,13 @@ def test_the_context_is_what_was_seen_and_done_and_a_reset_world_has_none():
     assert memory.episode.tolist() == [0, 0, 1, 0, 0] and memory.step.tolist() == [4, 4, 0, 4, 4]
 
 
+def test_a_batch_of_another_size_begins_anew():
+    made, obs = policy(), observations()
+    made.select_action(obs)
+    made.reset(torch.ones(3, dtype=torch.bool))
+    assert torch.equal(made.select_action(obs[:3]), policy().select_action(obs[:3]))
+
+
 def test_the_past_matters_and_asking_twice_leaves_no_trace():
     made, obs = policy(), observations()
     made.select_action(observations(seed=8))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fermo.errors import FermoError
 from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.checkpoint import load_checkpoint
 from fermo.policies.registry import make_policy
 from fermo.policies.window import ColumnGoal, FutureGoal, Window
@@ -217,16 +218,26 @@ def test_a_column_of_goals_is_checked(tmp_path: Path):
             column_goals(data, goal)
 
 
-def test_two_modes_of_demonstration_are_both_kept():
+def test_the_goal_chooses_a_mode_of_the_demonstrations_and_without_one_both_are_kept():
     """At the same observation half of the demonstrators go left and half right; their mean is nobody's answer."""
     generator = torch.Generator().manual_seed(0)
     observations = torch.randn(2048, SPEC.observation_size, generator=generator)
-    side = torch.randint(2, (2048, 1), generator=generator) * 2.0 - 1
-    actions = side + 0.05 * torch.randn(2048, 6, generator=generator)
+    right = torch.randint(2, (2048,), generator=generator)
+    actions = 2.0 * right[:, None] - 1 + 0.05 * torch.randn(2048, 6, generator=generator)
     network = TransformerConfig(layers=2, heads=2, width=32, attention_dropout=0.0, residual_dropout=0.0)
-    policy = make_policy("beso", SPEC, BesoConfig(context=1, network=network, diffusion=DiffusionConfig(steps=10)))
-    train_bc(policy, observations, actions, config=BcConfig(steps=250, batch_size=256, lr=3e-3, ema_decay=0.98))
-    with torch.no_grad():
-        chosen = policy.select_action(observations[:400])
-    assert float((chosen.mean(1).abs() > 0.8).float().mean()) > 0.9
-    assert float((chosen[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.15)
+    goal = GoalConfig(kind="one_hot", size=2, dropout=0.3)
+    policy = make_policy("beso", SPEC, BesoConfig(context=1, network=network, goal=goal,
+                                                  diffusion=DiffusionConfig(steps=10)))  # fmt: skip
+    train_bc(policy, observations, actions, config=BcConfig(steps=600, batch_size=256, lr=3e-3, ema_decay=0.99),
+             goals=torch.eye(2)[right])  # fmt: skip
+    assert isinstance(policy, BesoPolicy)
+    policy.requires_grad_(False)
+    for number, sign in ((0, -1.0), (1, 1.0)):
+        policy.set_goal(torch.eye(2)[number])
+        chosen = sign * policy.select_action(observations[:400])
+        assert float((chosen.mean(1) > 0.8).float().mean()) > 0.95
+    policy.set_goal(None)
+    policy.reset()
+    free = policy.select_action(observations[:400])
+    assert float((free.mean(1).abs() > 0.8).float().mean()) > 0.85
+    assert float((free[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.15)

@@ -161,6 +161,7 @@ class _Demo:
         rows = (_paired_row(g, outcome.success.numpy(), free.success.numpy()) for g, outcome in outcomes.items())
         schema.save(self.run.path, schema.PairedSweep(chosen=chosen, rows=tuple(rows)))
         expert = DEMONSTRATORS[TASK].make(episode_s=self.config.episode_s)[1]
+        assert callable(expert)  # it plans no episode
         clean = evaluate(self.task, expert, episodes=self.config.expert, seed=TEST_SEED, progress="expert")
         np.save(stage.folder / "filmed.npy", outcomes[chosen].qpos.numpy())
         scores = tuple(

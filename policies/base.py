@@ -11,6 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     import numpy as np
 
+from fermo.policies.window import Window
 from fermo.signal import PlantSpec
 
 
@@ -23,16 +24,16 @@ class Policy(nn.Module, ABC):
 
     Attributes:
         family: The family's name, as in the registry and in ``config.json``.
-        exportable: Whether a prediction is a fixed graph of operations, which `export_onnx` can write.
         spec: The plant the policy was made for.
         config: The family's frozen config dataclass.
         horizon: Actions one prediction covers, H >= 1.
+        window: What a training sample holds of its episode; None for one frame.
         needs_next_observation: Whether `forward` reads ``"next_observation"``.
     """
 
     family: ClassVar[str]
-    exportable: ClassVar[bool] = True
     horizon: int = 1
+    window: Window | None = None
     needs_next_observation: bool = False
 
     def __init__(self, spec: PlantSpec, config: Any) -> None:
@@ -41,7 +42,7 @@ class Policy(nn.Module, ABC):
         self.config = config
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Forget what was remembered of the worlds in `mask`, shape ``(N,)`` bool; of all worlds when None."""
+        """Begin an episode in the worlds of `mask`, ``(N,)`` bool, or in all: forget what was remembered of them."""
 
     @abstractmethod
     def predict_action_chunk(self, obs: Tensor) -> Tensor:
@@ -57,7 +58,8 @@ class Policy(nn.Module, ABC):
 
         Args:
             batch: ``"observation"`` ``(B, observation_size)`` and ``"action"`` ``(B, H, command_size)``, in SI units;
-                ``"next_observation"``, one control step later and shaped alike, where the loop was given it.
+                for a policy with a `window`, what that says. ``"next_observation"``, one control step later and shaped
+                alike, where the loop was given it.
         """
 
     def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:
@@ -77,6 +79,20 @@ class Policy(nn.Module, ABC):
         Checkpoints and exports hold the folded policy, whose actions are bitwise those of the unfolded one.
         """
         return self
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Parameters that weight decay leaves alone."""
+        return []
+
+    @torch.no_grad()
+    def take_average(self, average: list[Tensor]) -> None:
+        """Take the weights averaged over training, in the order of the parameters."""
+        for parameter, mean in zip(self.parameters(), average, strict=True):
+            parameter.copy_(mean)
+
+    def why_not_exportable(self) -> str | None:
+        """Why a prediction is no fixed graph of operations from one observation, for `export_onnx`; None when it is."""
+        return None
 
     def certificate(self) -> dict[str, Any] | None:
         """What is proved of the policy's slope, ready for ``certificate.json``; None when nothing is."""

@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -117,9 +117,18 @@ def _config_from_json(kind: type[Any], data: dict[str, Any], path: Path) -> Any:
         if unknown:
             names = ", ".join(unknown)
             raise FermoError(f"{path} sets {names}, which {kind.__name__} does not have: install a matching fermo")
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        kinds = get_type_hints(kind)
+        values = {
+            name: _config_from_json(kinds[name], value, path) if is_dataclass(kinds[name]) else _tuples(value)
+            for name, value in data.items()
+        }
+        return kind(**values)
     except (TypeError, AttributeError) as error:
         raise FermoError(f"{path} does not make a {kind.__name__}: {error}; {REMEDY}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

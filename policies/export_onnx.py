@@ -43,8 +43,8 @@ def export_onnx(policy: Policy, path: str | Path, *, certificate: Mapping[str, A
         FermoError: The family has no graph, the onnx extra is not installed, or the exported graph disagrees with the
             policy.
     """
-    if not policy.exportable:
-        raise FermoError(f"{policy.family} solves a problem for each observation, and there is no ONNX graph of that: "
+    if (reason := policy.why_not_exportable()) is not None:
+        raise FermoError(f"{policy.family} {reason}, and there is no ONNX graph of that: "
                          "export a network, for example of the family lipschitz_bc")  # fmt: skip
     try:
         import onnx

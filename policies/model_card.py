@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fermo.signal import PlantSpec, Signal
@@ -9,7 +10,7 @@ from fermo.signal import PlantSpec, Signal
 
 def model_card(header: dict[str, Any], spec: PlantSpec, certificate: dict[str, Any] | None) -> str:
     """Markdown for ``README.md``: what the policy reads, writes and is proved to satisfy."""
-    settings = "\n".join(f"| `{name}` | {value} |" for name, value in header["config"].items())
+    settings = "\n".join(f"| `{name}` | {value} |" for name, value in _flat(header["config"]))
     return f"""# {header["family"]} policy
 
 Made by fermo {header["fermo_version"]} for a plant at {spec.rate_hz:g} Hz.
@@ -38,6 +39,15 @@ Made by fermo {header["fermo_version"]} for a plant at {spec.rate_hz:g} Hz.
 units, normalisation, action limits){", `certificate.json`" if certificate else ""}.
 Load with `fermo.policies.checkpoint.load_checkpoint`.
 """
+
+
+def _flat(config: dict[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by name, those of a group as ``group.name``."""
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value
 
 
 def _signals(signals: tuple[Signal, ...]) -> str:

@@ -44,6 +44,12 @@ class Normalizer(nn.Module):
         Raises:
             FermoError: The data are empty, of the wrong width, or hold NaN or infinity.
         """
+        data = self.checked(data)
+        self.mean.copy_(data.mean(0))
+        self.std.copy_(torch.maximum(data.std(0, correction=0), self.floor.double().to(data.device)))
+
+    def checked(self, data: Tensor) -> Tensor:
+        """`data` in double precision. Raises `FermoError` as `fit` does."""
         if data.ndim != 2 or data.shape[1] != len(self.names):
             raise FermoError(f"normalisation needs data of shape (M, {len(self.names)}), got {tuple(data.shape)}")
         if data.shape[0] == 0:
@@ -55,9 +61,7 @@ class Normalizer(nn.Module):
                 f"sample {row} of {self.names[channel]!r} is {float(data[row, channel])}: "
                 "remove NaN and infinity from the data"
             )
-        data = data.double()
-        self.mean.copy_(data.mean(0))
-        self.std.copy_(torch.maximum(data.std(0, correction=0), self.floor.double().to(data.device)))
+        return data.double()
 
     def forward(self, value: Tensor) -> Tensor:
         """SI units to normalised, shape ``(..., size)``, in the statistics' precision."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # here and one name in the contract test.
 FAMILIES: dict[str, tuple[str, str]] = {
     "actor_mlp": ("ActorMlpConfig", "ActorMlpPolicy"),
+    "beso": ("BesoConfig", "BesoPolicy"),
     "lipschitz_bc": ("LipschitzBcConfig", "LipschitzBcPolicy"),
     "lipschitz_extension": ("LipschitzExtensionConfig", "LipschitzExtensionPolicy"),
     "mlp_bc": ("MlpBcConfig", "MlpBcPolicy"),

@@ -11,6 +11,8 @@ from fermo.errors import FermoError
 from fermo.policies.base import Policy, SolvedPolicy
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.registry import make_policy
+from fermo.policies.window import ColumnGoal
+from fermo.training.data.goals import column_goals
 from fermo.training.data.reader import Dataset
 from fermo.training.loops.bc import TrainingInterrupted, train_bc
 from fermo.training.loops.bc_config import BcConfig
@@ -59,12 +61,16 @@ def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | Solv
         return train_solve(policy, observations, actions, config=loop).metrics
     if isinstance(policy, SolvedPolicy):
         raise FermoError(f"{policy.family} is solved, not descended to: give a SolveConfig")
+    goal = policy.window.goal if policy.window is not None else None
+    goals = column_goals(dataset, goal) if isinstance(goal, ColumnGoal) else None
     following = None
     if policy.needs_next_observation:
         following = torch.from_numpy(dataset.observations[dataset.window((1,))[:, 0]])
     try:
         resume = (folder / FILE_NAME).is_file()
-        return train_bc(policy, observations, actions, config=loop, folder=folder, resume=resume,
-                        next_observations=following).metrics  # fmt: skip
+        return train_bc(
+            policy, observations, actions, config=loop, episode_index=torch.from_numpy(dataset.episode_index),
+            goals=goals, next_observations=following, folder=folder, resume=resume,
+        ).metrics  # fmt: skip
     except TrainingInterrupted as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

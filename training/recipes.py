@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.registry import config_class
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import AnyLearner, learner_config
@@ -11,6 +12,8 @@ from fermo.training.loops.solve_config import SolveConfig
 
 _PICK_CUBE = {"hidden": (128, 128, 128), "action_base": "joint_position"}
 _BALANCE = {"hidden": (64, 64)}
+_NO_DROPOUT = {"attention_dropout": 0.0, "residual_dropout": 0.0}
+_BALANCE_BESO = {"context": 2, "network": TransformerConfig(layers=2, heads=2, width=64, **_NO_DROPOUT)}
 
 _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/SO101-PickCube-v0", "mlp_bc"): _PICK_CUBE,
@@ -20,6 +23,11 @@ _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/CartPole-v0", "mlp_bc"): _BALANCE,
     ("fermo/CartPole-v0", "smooth_bc"): _BALANCE,
     ("fermo/CartPole-v0", "lipschitz_bc"): _BALANCE | {"gamma": 3.0},
+    ("fermo/SO101-PickCube-v0", "beso"): {
+        "context": 2, "network": TransformerConfig(layers=3, heads=4, width=96, **_NO_DROPOUT),
+    },
+    ("fermo/CartPole-v0", "beso"): _BALANCE_BESO,
+    ("fermo/Pendulum-v0", "beso"): _BALANCE_BESO,
     ("fermo/Pendulum-v0", "mlp_bc"): _BALANCE,
     ("fermo/Pendulum-v0", "smooth_bc"): _BALANCE,
     ("fermo/Pendulum-v0", "lipschitz_bc"): _BALANCE | {"gamma": 20.0},
@@ -35,7 +43,17 @@ _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
     ("fermo/CartPole-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
     ("fermo/Pendulum-v0", "mlp_bc"): _SHORT | {"lr": 3e-3},
     ("fermo/Pendulum-v0", "smooth_bc"): _SHORT | {"lr": 3e-3},
+    ("fermo/SO101-PickCube-v0", "beso"): {
+        "steps": 5_000, "batch_size": 256, "lr": 1e-3, "ema_decay": 0.999, "validation": 0.05,
+    },
+    ("fermo/CartPole-v0", "beso"): _SHORT | {"lr": 1e-3, "validation": 0.05},
+    ("fermo/Pendulum-v0", "beso"): _SHORT | {"lr": 1e-3, "validation": 0.05},
     ("fermo/Pendulum-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
+}
+
+# Where a task has none of its own: BESO's own (Reuss et al. 2023).
+_FAMILY_LOOPS: dict[str, dict[str, Any]] = {
+    "beso": {"steps": 40_000, "lr": 1e-4, "weight_decay": 0.01, "ema_decay": 0.999, "validation": 0.05},
 }
 
 
@@ -51,7 +69,8 @@ def loop_class(family: str) -> type[BcConfig] | type[SolveConfig]:
 
 def loop_recipe(task: str, family: str, **overrides: Any) -> Any:
     """The loop's config for a task, with `overrides`."""
-    return loop_class(family)(**(_LOOPS.get((task, family), {}) | overrides))
+    known = _LOOPS.get((task, family), _FAMILY_LOOPS.get(family, {}))
+    return loop_class(family)(**(known | overrides))
 
 
 _REACH = {"hidden": (128, 128), "gamma": 0.9}

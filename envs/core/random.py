@@ -59,6 +59,11 @@ class WorldRandom:
         self.worlds = worlds.to(torch.int64)
         self.episode = episode
 
+    @classmethod
+    def first_episodes(cls, seed: int, count: int) -> WorldRandom:
+        """What a new batch of `count` worlds draws from in its first episodes."""
+        return cls(seed, torch.arange(count), torch.zeros(count, dtype=torch.int64))
+
     def uniform(self, use: str, shape: tuple[int, ...] = (), *, step: int | Tensor = 0, low: float = 0.0,
                 high: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:  # fmt: skip
         """Uniform in [low, high), shape ``(N, *shape)``.

@@ -26,7 +26,6 @@ class LipschitzExtensionPolicy(OneStepPolicy, SolvedPolicy):
     """
 
     family: ClassVar[str] = "lipschitz_extension"
-    exportable: ClassVar[bool] = False
     config: LipschitzExtensionConfig
     network: Extension
 
@@ -56,6 +55,10 @@ class LipschitzExtensionPolicy(OneStepPolicy, SolvedPolicy):
         ends = torch.as_tensor(np.stack(deployed.steepest_pair(proved["lipschitz"], starts=16)))
         rise, run = deployed.normalized_map(ends).diff(dim=0), ends.diff(dim=0)
         return proved | {"steepest_slope_found": float(rise.norm() / run.norm()), "steepest_pair": ends.tolist()}
+
+    def why_not_exportable(self) -> str | None:
+        """Its answer is a solution."""
+        return "solves a problem for each observation"
 
     def why_uncertified(self) -> str | None:
         """None: the extension keeps alpha whatever its data."""

@@ -22,7 +22,8 @@ from tests.envs.no_sync import no_sync
 pytest.importorskip("mujoco_warp")
 
 N = 3
-CASES = ("fermo/SO101-PickCube-v0", "fermo/Hopper-v5")
+CASES = ("fermo/SO101-PickCube-v0", "fermo/Hopper-v5", "fermo/BlockPush-v0")
+WHOLE = [pytest.param(name, marks=[pytest.mark.slow] if "Block" in name else []) for name in CASES]  # 50 substeps
 MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
 
 
@@ -49,7 +50,7 @@ def actions(env: VectorEnv, count: int) -> Tensor:
     return low + (high - low) * torch.rand(count, N, len(low), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("task", CASES)
+@pytest.mark.parametrize("task", WHOLE)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_captured_step_is_the_eager_one(task: str, mode: AutoresetMode) -> None:
     envs = [make_env(task, captured, mode) for captured in (False, True)]

@@ -19,7 +19,8 @@ Geom = mujoco.mjtGeom
 WORLDS = 24
 HULL = np.array([[0.05, 0, 0], [-0.04, 0.04, 0], [-0.04, -0.04, 0.01], [0, 0, 0.06], [0.01, 0.02, -0.05]])
 SIZES = {Geom.mjGEOM_PLANE: [1, 1, 0.1], Geom.mjGEOM_SPHERE: [0.05, 0, 0], Geom.mjGEOM_CAPSULE: [0.03, 0.05, 0],
-         Geom.mjGEOM_BOX: [0.05, 0.04, 0.03], Geom.mjGEOM_MESH: [0, 0, 0]}  # fmt: skip
+         Geom.mjGEOM_BOX: [0.05, 0.04, 0.03], Geom.mjGEOM_MESH: [0, 0, 0],
+         Geom.mjGEOM_CYLINDER: [0.03, 0.05, 0]}  # fmt: skip
 PAIRS = [
     (Geom.mjGEOM_PLANE, Geom.mjGEOM_SPHERE),
     (Geom.mjGEOM_PLANE, Geom.mjGEOM_CAPSULE),
@@ -28,8 +29,11 @@ PAIRS = [
     (Geom.mjGEOM_SPHERE, Geom.mjGEOM_SPHERE),
     (Geom.mjGEOM_SPHERE, Geom.mjGEOM_CAPSULE),
     (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_CAPSULE),
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_BOX),
     (Geom.mjGEOM_BOX, Geom.mjGEOM_BOX),
 ]
+ITERATIVE = PAIRS.index((Geom.mjGEOM_CYLINDER, Geom.mjGEOM_BOX))
+"""Found by iteration, in single precision: along an edge the point settles within half a millimetre."""
 NAMES = ["-".join(kind.name.removeprefix("mjGEOM_").lower() for kind in pair) for pair in PAIRS]
 
 Contact = tuple[float, np.ndarray, np.ndarray]
@@ -114,6 +118,7 @@ def contacts() -> tuple[list[list[list[Contact]]], list[list[list[Contact]]]]:
 @pytest.mark.parametrize("index", range(len(PAIRS)), ids=NAMES)
 def test_contacts_are_those_of_mujoco(index: int, contacts: tuple) -> None:
     exact, single = (engine[index] for engine in contacts)
+    place, turn = (5e-4, 1e-2) if index == ITERATIVE else (1e-4, 1e-3)
     assert sum(bool(world) for world in exact) >= WORLDS // 3, "the poses hardly touch: the test looks at nothing"
     for world, (expected, got) in enumerate(zip(exact, single, strict=True)):
         expected = [each for each in expected if each[0] < -1e-5]
@@ -121,9 +126,9 @@ def test_contacts_are_those_of_mujoco(index: int, contacts: tuple) -> None:
         assert len(expected) == len(got), f"world {world}: {len(expected)} contacts in MuJoCo, {len(got)} in Warp"
         for dist, pos, frame in expected:
             near = min(got, key=lambda each: float(np.linalg.norm(each[1] - pos)))
-            np.testing.assert_allclose(near[1], pos, atol=1e-4, err_msg=f"world {world}, position")
+            np.testing.assert_allclose(near[1], pos, atol=place, err_msg=f"world {world}, position")
             np.testing.assert_allclose(near[0], dist, atol=1e-5, err_msg=f"world {world}, depth")
-            np.testing.assert_allclose(near[2], frame, atol=1e-3, err_msg=f"world {world}, normal and tangents")
+            np.testing.assert_allclose(near[2], frame, atol=turn, err_msg=f"world {world}, normal and tangents")
 
 
 def test_every_pair_that_a_task_lets_touch_is_among_them() -> None:

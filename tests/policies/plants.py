@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fermo.policies.base import SolvedPolicy
+from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.registry import config_class, make_policy
 from fermo.signal import PlantSpec, Signal
 
@@ -23,6 +24,8 @@ SPEC = PlantSpec(
     rate_hz=25.0,
 )
 
+_SMALL = {"hidden": (32, 32), "network": TransformerConfig(layers=2, heads=2, width=32)}  # where a family has them
+
 
 def demonstrations(samples: int = 512, seed: int = 0) -> tuple[Tensor, Tensor]:
     """A linear teacher: observations ``(M, 17)`` and actions ``(M, 6)``, in SI units."""
@@ -36,9 +39,9 @@ def demonstrations(samples: int = 512, seed: int = 0) -> tuple[Tensor, Tensor]:
 def fitted_policy(family: str, **settings: object) -> Any:
     """A small policy with fitted normalisation and initial weights, or solved where there are none."""
     kind = config_class(family)
-    small = {"hidden": (32, 32)} if "hidden" in {field.name for field in fields(kind)} else {}
+    small = {name: value for name, value in _SMALL.items() if name in {field.name for field in fields(kind)}}
     policy = make_policy(family, SPEC, kind(**{**small, **settings}))
     policy.fit_normalization(*demonstrations())
     if isinstance(policy, SolvedPolicy):
         policy.solve(*demonstrations(128), tolerance=1e-3, max_steps=10_000)
-    return policy
+    return policy.eval()

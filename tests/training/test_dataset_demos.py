@@ -41,6 +41,7 @@ def test_failures_are_kept_and_labelled(near_data: NearData) -> None:
 def test_every_action_is_the_experts_own_answer_to_its_observation(near_data: NearData) -> None:
     dataset = Dataset.open(near_data.folder)
     expert = DEMONSTRATORS[TASK].make()[1]
+    assert callable(expert)
     some = np.linspace(0, len(dataset) - 1, 500).astype(int)
     answers = expert(torch.from_numpy(dataset.observations[some]))
     np.testing.assert_allclose(dataset.actions[some], answers.numpy(), atol=1e-4)

@@ -170,7 +170,7 @@ def _attack(kind: str, severity: float | Tensor, policy: Any, **options: Any) ->
 def _score(task: Task, policy: Any, trials: int, seed: int, attack: Perturbation | None = None,
            groups: int = 1) -> Sequence[Number]:  # fmt: skip
     """Of each group of worlds; all groups start from the same states."""
-    outcome = evaluate(task, policy.select_action, episodes=groups * trials, seed=seed,
+    outcome = evaluate(task, policy, episodes=groups * trials, seed=seed,
                        perturbations=() if attack is None else (attack,),
                        worlds=torch.arange(trials).repeat(groups))  # fmt: skip
     if outcome.solved is not None:

@@ -14,6 +14,7 @@ from fermo.envs.core.task import Task
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.base import Perturbation
 from fermo.errors import FermoError
+from fermo.policies.base import Policy
 
 VALIDATION_SEED, TEST_SEED = 1_000_000, 2_000_000
 """Seeds apart from those of demonstrations; starts drawn from the first choose, starts from the second report."""
@@ -45,7 +46,7 @@ class Outcome:
         return self.solved
 
 
-def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed: int,
+def evaluate(task: Task, act: Policy | Callable[[Tensor], Tensor], *, episodes: int, seed: int,
              perturbations: Sequence[Perturbation] = (), worlds: Tensor | None = None, record: int = 0,
              progress: str = "") -> Outcome:  # fmt: skip
     """Run `act` in `episodes` worlds at once, one episode each.
@@ -54,7 +55,8 @@ def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed
 
     Args:
         task: What to do.
-        act: Observations ``(N, observation_size)`` to actions ``(N, command_size)``.
+        act: A policy, which forgets what it remembered first; or any map from observations ``(N, observation_size)`` to
+            actions ``(N, command_size)``.
         episodes: How many; episode i starts from the same state whatever else differs.
         seed: Of the starts and of everything random.
         perturbations: What goes wrong.
@@ -65,20 +67,24 @@ def evaluate(task: Task, act: Callable[[Tensor], Tensor], *, episodes: int, seed
     env = VectorEnv(
         task, episodes, seed=seed, autoreset_mode=AutoresetMode.DISABLED, perturbations=perturbations, worlds=worlds
     )
+    if isinstance(act, Policy):
+        act.reset()
+    choose = act.select_action if isinstance(act, Policy) else act
     obs, _ = env.reset()
     running = torch.ones(episodes, dtype=torch.bool, device=env.device)
     returns = torch.zeros(episodes, dtype=torch.float64, device=env.device)
     lengths, poses, info = torch.zeros_like(env.steps), [], {}
+    solved = torch.zeros_like(running)
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
         with torch.no_grad():
-            action = act(obs)
+            action = choose(obs)
         obs, reward, terminated, _, info = env.step(action)
+        solved = torch.where(running, info.get("success", solved), solved)
         returns += reward * running
         lengths += running
         running &= ~terminated
         poses.append(env.sim["qpos"][:record].clone())
         if not running.any():
             break
-    solved = info["success"].cpu() if "success" in info else None
-    return Outcome(task=task.name, returns=returns.cpu(), lengths=lengths.cpu(), solved=solved,
-                   qpos=torch.stack(poses, dim=1))  # fmt: skip
+    return Outcome(task=task.name, returns=returns.cpu(), lengths=lengths.cpu(),
+                   solved=solved.cpu() if "success" in info else None, qpos=torch.stack(poses, dim=1))  # fmt: skip

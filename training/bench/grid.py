@@ -113,7 +113,7 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes
     jobs = sum(len(policies) * (2 if axis.companion else 1) for axis in axes)
     # Nothing is perturbed at a nominal severity, and starts are shared, so that cell is the same on every axis.
     nominal = {
-        key: int(evaluate(task, policy.select_action, episodes=worlds, seed=seed).success.sum())
+        key: int(evaluate(task, policy, episodes=worlds, seed=seed).success.sum())
         for key, (_, policy) in policies.items()
     }
     curves = []
@@ -137,10 +137,10 @@ def _series(task: Task, key: str, label: str, policy: OneStepPolicy, axis: Axis,
             seed: int, nominal: int) -> Series:  # fmt: skip
     tried = [severity for severity in axis.severities if severity != perturbation_class(kind).nominal]
     severity = torch.tensor(tried, dtype=torch.float64).repeat_interleave(worlds)
-    act, perturbation = policy.select_action, _perturbation(kind, severity, policy, axis)
+    perturbation = _perturbation(kind, severity, policy, axis)
     numbers = torch.arange(worlds).repeat(len(tried))
     success = evaluate(
-        task, act, episodes=len(severity), seed=seed, perturbations=(perturbation,), worlds=numbers
+        task, policy, episodes=len(severity), seed=seed, perturbations=(perturbation,), worlds=numbers
     ).success
     counts = dict(zip(tried, success.reshape(-1, worlds).sum(dim=1).tolist(), strict=True))
     return Series(policy=key, label=label, successes=tuple(int(counts.get(s, nominal)) for s in axis.severities),

@@ -9,6 +9,7 @@ INSTRUCTIONS: dict[str, str] = {
     "fermo/SO101-PickCube-v0": "Pick up the cube.",
     "fermo/CartPole-v0": "Balance the pole in the middle of the track.",
     "fermo/Pendulum-v0": "Swing the pendulum up and hold it.",
+    "fermo/BlockPush-v0": "Push each block into a target of its own.",
 }
 """Task to what its expert does, in plain words."""
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from tqdm import tqdm
 
+from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.task import Task
 from fermo.envs.core.vector_env import VectorEnv
 
 Expert = Callable[[Tensor], Tensor]
+"""Observations ``(N, observation_size)`` to actions ``(N, command_size)``."""
+
+
+@runtime_checkable
+class EpisodicExpert(Protocol):
+    """An expert that plans a whole episode and remembers where in it it is."""
+
+    def begin(self, random: WorldRandom) -> Expert:
+        """The expert for the present episodes of `random`, from which it draws what it decides."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +63,36 @@ class Episodes:
             follows is no part of it.
         success: ``(E,)`` bool, whether the task stood solved at the end; where that is not defined, whether the
             episode lasted.
+        columns: More that is known of each episode, by name, ``(E, k)``; a dataset repeats it in every frame.
     """
 
     observations: Tensor
     actions: Tensor
     lengths: Tensor
     success: Tensor
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+    def select(self, chosen: Tensor) -> Episodes:
+        """The episodes of `chosen`, a mask ``(E,)`` or indices."""
+        return Episodes(
+            observations=self.observations[chosen], actions=self.actions[chosen], lengths=self.lengths[chosen],
+            success=self.success[chosen], columns={name: rows[chosen] for name, rows in self.columns.items()},
+        )  # fmt: skip
+
+    def with_columns(self, columns: dict[str, Tensor]) -> Episodes:
+        """The same episodes, of which more is known."""
+        return replace(self, columns=self.columns | columns)
 
 
 @torch.no_grad()
-def record_episodes(task: Task, expert: Expert, *, episodes: int, seed: int, disturbance: Disturbance | None = None,
-                    num_threads: int = 0, progress: str = "") -> Episodes:  # fmt: skip
+def record_episodes(task: Task, expert: Expert | EpisodicExpert, *, episodes: int, seed: int,
+                    disturbance: Disturbance | None = None, num_threads: int = 0,
+                    progress: str = "") -> Episodes:  # fmt: skip
     """Let `expert` act in `episodes` worlds at once for one episode each.
 
     Args:
         task: What to do.
-        expert: Observations ``(N, observation_size)`` to actions ``(N, command_size)``.
+        expert: Who acts.
         episodes: How many.
         seed: Of everything random; world i's episode does not depend on how many there are.
         disturbance: What disturbs the execution; None for clean demonstrations.
@@ -77,19 +103,20 @@ def record_episodes(task: Task, expert: Expert, *, episodes: int, seed: int, dis
         task, episodes, seed=seed, autoreset_mode=AutoresetMode.DISABLED, backend_options={"num_threads": num_threads}
     )
     obs, _ = env.reset()
+    act = expert.begin(env.random) if isinstance(expert, EpisodicExpert) else expert
     noise = _Noise(env, disturbance) if disturbance else None
     running = torch.ones(episodes, dtype=torch.bool)
-    seen, answered, lengths, info = [], [], torch.zeros_like(env.steps), {}
+    seen, answered, lengths, success = [], [], torch.zeros_like(env.steps), torch.zeros_like(running)
     for _ in tqdm(range(task.max_steps), desc=progress, disable=not progress, leave=False):
-        action = expert(obs)
+        action = act(obs)
         seen.append(obs)
         answered.append(action.to(torch.float32))
         obs, _, terminated, _, info = env.step(action if noise is None else action + noise())
+        success = torch.where(running, info.get("success", ~terminated), success)
         lengths += running
         running &= ~terminated
         if not running.any():
             break
-    success = info.get("success", running) & running
     return Episodes(observations=torch.stack(seen, dim=1), actions=torch.stack(answered, dim=1), lengths=lengths,
                     success=success)  # fmt: skip
 

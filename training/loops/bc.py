@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,8 +20,11 @@ from tqdm import tqdm
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
 from fermo.signal import PlantSpec
+from fermo.training.data.samples import make_samples
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.demonstrations import check_data, split_episodes
 from fermo.training.loops.interrupt import deferred_interrupt
+from fermo.training.loops.random_streams import Stream, global_stream, stream_generator
 from fermo.training.loops.state import load_state, optimizer_tensors, restore_optimizer, save_state
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 OnStep = Callable[[int, Mapping[str, Tensor]], None]
 
-_SHUFFLE, _AUGMENT = 0, 1  # random streams
+_VALIDATION_FRAMES = 4096  # at most, whatever is held out
 
 
 class TrainingInterrupted(FermoError):  # noqa: N818  a request, not an error
@@ -80,20 +82,20 @@ class BcTrainer:
     """
 
     def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
-                 weights: Tensor | None = None, augment: Augment | None = None,
-                 next_observations: Tensor | None = None) -> None:  # fmt: skip
-        device = torch.device(config.device)
+                 weights: Tensor | None = None, augment: Augment | None = None, next_observations: Tensor | None = None,
+                 episode_index: Tensor | None = None, goals: Tensor | None = None) -> None:  # fmt: skip
+        self.device = device = torch.device(config.device)
         self.config, self.policy, self.augment = config, policy.to(device), augment
         observations, actions = observations.float(), actions.float()
         check_data(policy, observations, actions, weights, next_observations)
-        self.policy.fit_normalization(observations, actions)
-        self.data = {"observation": observations.to(device), "action": actions.to(device)}
-        if weights is not None:
-            self.data["weight"] = weights.float().to(device)
-        if next_observations is not None:
-            self.data["next_observation"] = next_observations.float().to(device)
+        given = {"observation": observations, "action": actions, "weight": weights,
+                 "next_observation": next_observations, "goal": goals}  # fmt: skip
+        data = {name: tensor.float().to(device) for name, tensor in given.items() if tensor is not None}
+        self.samples = make_samples(data, policy.window, episode_index)
+        self.learned, self.held_out = split_episodes(len(observations), episode_index, config)
+        self.policy.fit_normalization(observations[self.learned], actions[self.learned])
         self.optimizer = torch.optim.AdamW(
-            policy.parameters(),
+            _parameter_groups(policy),
             lr=config.lr,
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
@@ -107,7 +109,8 @@ class BcTrainer:
         lr = self.config.lr_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, metrics = self.policy(self._batch())
+        with global_stream(self.config.seed, Stream.FORWARD, self.step, self.device):
+            loss, metrics = self.policy(self._batch())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.config.grad_clip is not None:
@@ -119,12 +122,24 @@ class BcTrainer:
         self.step += 1
         return metrics
 
-    @torch.no_grad()
+    def validate(self) -> dict[str, Tensor]:
+        """The loss on episodes that were held out, with the averaged weights when there are any; {} without such."""
+        if not len(self.held_out):
+            return {}
+        generator = stream_generator(self.config.seed, Stream.VALIDATE, 0, self.device)
+        batch = self.samples.batch(self.held_out[:_VALIDATION_FRAMES].to(self.device), generator)
+        names = [name for name, _ in self.policy.named_parameters()]
+        weights = dict(zip(names, self.average, strict=True)) if self.average is not None else {}
+        self.policy.eval()
+        with global_stream(self.config.seed, Stream.VALIDATE, 1, self.device):
+            loss = torch.func.functional_call(self.policy, weights, (batch,))[0]
+        self.policy.train()
+        return {"validation/loss": loss.detach()}
+
     def finish(self) -> None:
         """Give the policy its final weights: the averaged ones when there is an average."""
         if self.average is not None:
-            for parameter, mean in zip(self.policy.parameters(), self.average, strict=True):
-                parameter.copy_(mean)
+            self.policy.take_average(self.average)
 
     def save(self, folder: Path) -> None:
         """Write the state from which `restore` goes on."""
@@ -157,23 +172,23 @@ class BcTrainer:
         free = ("log_every", "checkpoint_every", "device")
         settings = {key: value for key, value in asdict(self.config).items() if key not in free}
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.data.items()):
+        for name, tensor in sorted(self.samples.frames.items()):
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         policy = json.loads(json.dumps(asdict(self.policy.config)))
         return settings | {"data": digest.hexdigest(), "family": self.policy.family, "policy": policy}
 
     def _batch(self) -> dict[str, Tensor]:
-        samples = len(self.data["observation"])
+        samples = len(self.learned)
         size = min(self.config.batch_size, samples)
         epoch, position = divmod(self.step, samples // size)
         if epoch != self._epoch:
-            device = self.data["observation"].device
-            self._order = torch.randperm(samples, generator=_generator(self.config.seed, _SHUFFLE, epoch)).to(device)
+            generator = stream_generator(self.config.seed, Stream.SHUFFLE, epoch)
+            self._order = self.learned[torch.randperm(samples, generator=generator)].to(self.device)
             self._epoch = epoch
         chosen = self._order[position * size : (position + 1) * size]
-        batch = {name: tensor[chosen] for name, tensor in self.data.items()}
+        batch = self.samples.batch(chosen, stream_generator(self.config.seed, Stream.SAMPLE, self.step, self.device))
         if self.augment is not None:
-            generator = _generator(self.config.seed, _AUGMENT, self.step, self.data["observation"].device)
+            generator = stream_generator(self.config.seed, Stream.AUGMENT, self.step, self.device)
             for name in ("observation", "next_observation"):
                 if name in batch:
                     batch[name] = self.augment(batch[name], generator)
@@ -182,6 +197,7 @@ class BcTrainer:
 
 def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig, weights: Tensor | None = None,
              augment: Augment | None = None, next_observations: Tensor | None = None,
+             episode_index: Tensor | None = None, goals: Tensor | None = None,
              folder: str | Path | None = None, on_step: OnStep | None = None,
              resume: bool = False) -> TrainingResult:  # fmt: skip
     """Train `policy` in place on demonstrations.
@@ -195,6 +211,9 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         augment: Changes a batch of observations, for example `ObservationNoise`.
         next_observations: Each sample's observation one control step later, shape ``(M, observation_size)``; its own
             where its episode ends. Only for a policy that needs them.
+        episode_index: Which episode a sample belongs to, shape ``(M,)``, never decreasing; each its own when None. For
+            policies with a window, and for holding episodes out.
+        goals: Goal of each sample, shape ``(M, goal_size)``, for policies whose goals are a column of the dataset.
         folder: Gets the resumable state and TensorBoard metrics; nothing is written when None.
         on_step: Called after each step with the steps done and the step's metrics.
         resume: Go on from the state in `folder`.
@@ -204,7 +223,7 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         FermoError: Data or settings are unusable, the loss is no longer finite, or there is nothing to resume.
     """
     trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment,
-                        next_observations=next_observations)  # fmt: skip
+                        next_observations=next_observations, episode_index=episode_index, goals=goals)  # fmt: skip
     folder = Path(folder) if folder is not None else None
     if resume:
         if folder is None:
@@ -219,13 +238,15 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
     ):
         while trainer.step < config.steps:
             metrics = trainer.take_step()
-            if trainer.step % config.log_every == 0 or trainer.step == config.steps:
+            due = trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps
+            if due:
+                metrics |= trainer.validate()
+            if trainer.step % config.log_every == 0 or due:
                 _log(metrics, trainer, bar, writer, first, time.perf_counter() - start)
             if on_step is not None:
                 on_step(trainer.step, metrics)
             stopped = interrupted()
-            due = trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps or stopped
-            if folder is not None and writer is not None and due:
+            if folder is not None and writer is not None and (due or stopped):
                 writer.flush()  # what is not on disk now would be missing from a run that is killed and resumed
                 trainer.save(folder)
             if stopped:
@@ -249,7 +270,7 @@ def _log(metrics: dict[str, Tensor], trainer: BcTrainer, bar: tqdm, writer: Summ
     bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)
     if writer is not None:
         for name, value in values.items():
-            writer.add_scalar(f"train/{name}", value, trainer.step)
+            writer.add_scalar(name if "/" in name else f"train/{name}", value, trainer.step)
         writer.add_scalar("train/lr", trainer.config.lr_at(trainer.step - 1), trainer.step)
         writer.add_scalar("speed/steps_per_s", (trainer.step - first) / seconds, trainer.step)
 
@@ -265,27 +286,8 @@ def _writer(folder: Path | None, step: int) -> Iterator[SummaryWriter | None]:
         yield writer
 
 
-def check_data(policy: Policy, observations: Tensor, actions: Tensor, weights: Tensor | None = None,
-               next_observations: Tensor | None = None) -> None:  # fmt: skip
-    """Raise `FermoError` when the demonstrations' counts or sizes do not fit one another or the policy."""
-    samples = len(observations)
-    if samples == 0:
-        raise FermoError("no samples to train on: record demonstrations first")
-    if len(actions) != samples or (weights is not None and weights.shape != (samples,)):
-        weighted = "" if weights is None else f", weights of shape {tuple(weights.shape)}"
-        raise FermoError(f"{samples} observations, {len(actions)} actions{weighted}: the counts must agree")
-    if next_observations is not None and next_observations.shape != observations.shape:
-        shapes = f"{tuple(next_observations.shape)} and {tuple(observations.shape)}"
-        raise FermoError(f"next_observations and observations must have one shape, they have {shapes}")
-    if actions[0].numel() != policy.horizon * policy.spec.command_size:
-        needed = f"{policy.horizon} x {policy.spec.command_size}"
-        shape = tuple(actions.shape)
-        raise FermoError(f"{policy.family} learns {needed} numbers a sample, the actions have shape {shape}")
-    if weights is not None and not (torch.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
-        raise FermoError("sample weights must be finite, not negative and not all zero")
-
-
-def _generator(seed: int, stream: int, counter: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Independent random stream keyed by (seed, stream, counter)."""
-    key = np.random.SeedSequence([seed, stream, counter]).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(key))
+def _parameter_groups(policy: Policy) -> list[dict[str, object]]:
+    """Parameters that weight decay acts on, and then those it leaves alone where there are any."""
+    spared = {id(parameter) for parameter in policy.undecayed_parameters()}
+    decayed: list[dict[str, object]] = [{"params": [p for p in policy.parameters() if id(p) not in spared]}]
+    return decayed + ([{"params": policy.undecayed_parameters(), "weight_decay": 0.0}] if spared else [])

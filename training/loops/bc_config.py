@@ -22,7 +22,8 @@ class BcConfig:
         grad_clip: Largest l2 norm of the gradient; None for no limit.
         ema_decay: Of the exponential moving average of the weights, which the trained policy gets; None for the last
             weights.
-        seed: Of the batch order and the augmentation.
+        validation: Share of the episodes that is held out; the loss on them is measured whenever a state is saved.
+        seed: Of the batch order, the augmentation and what is held out.
         log_every: Steps between TensorBoard points.
         checkpoint_every: Steps between saved states.
         device: Where to train.
@@ -36,6 +37,7 @@ class BcConfig:
     weight_decay: float = 0.0
     grad_clip: float | None = None
     ema_decay: float | None = None
+    validation: float = 0.0
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 1_000
@@ -50,6 +52,8 @@ class BcConfig:
                 raise FermoError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise FermoError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}")
+        if not 0 <= self.validation < 1:
+            raise FermoError(f"validation must lie in [0, 1), got {self.validation}")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""

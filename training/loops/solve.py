@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fermo.policies.base import SolvedPolicy
-from fermo.training.loops.bc import TrainingResult, check_data
+from fermo.training.loops.bc import TrainingResult
+from fermo.training.loops.demonstrations import check_data
 from fermo.training.loops.solve_config import SolveConfig
 
 

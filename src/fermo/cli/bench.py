@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     policies = {}
     for key, each in loaded.items():
         if not isinstance(each, OneStepPolicy):
-            raise FermoError(f"the grid needs a policy with a normaliser and gradients; {each.family} has none")
+            raise FermoError(f"the grid attacks maps from one observation to one action; {each.family} is none")
         policies[key] = (each.family, each)
     if task.name not in GRIDS:
         raise unknown_name("task with a perturbation grid", task.name, GRIDS)

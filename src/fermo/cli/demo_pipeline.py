@@ -161,6 +161,7 @@ class _Demo:
         rows = (_paired_row(g, outcome.success.numpy(), free.success.numpy()) for g, outcome in outcomes.items())
         schema.save(self.run.path, schema.PairedSweep(chosen=chosen, rows=tuple(rows)))
         expert = DEMONSTRATORS[TASK].make(episode_s=self.config.episode_s)[1]
+        assert callable(expert)  # it plans no episode
         clean = evaluate(self.task, expert, episodes=self.config.expert, seed=TEST_SEED, progress="expert")
         np.save(stage.folder / "filmed.npy", outcomes[chosen].qpos.numpy())
         scores = tuple(
@@ -226,8 +227,8 @@ class _Demo:
         write_mp4(self.run.path / name, frames, fps)
 
     def _score_policy(self, name: str, episodes: int, seed: int) -> Outcome:
-        act = self._policy(name).select_action
-        return evaluate(self.task, act, episodes=episodes, seed=seed, record=self.config.filmed, progress=name)
+        policy = self._policy(name)
+        return evaluate(self.task, policy, episodes=episodes, seed=seed, record=self.config.filmed, progress=name)
 
     def _names(self) -> list[str]:
         return ["mlp_bc", *(_lipschitz(gamma) for gamma in self.config.gammas)]

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     from fermo.training.files import write_json
 
     outcome = evaluate(
-        task, policy.select_action, episodes=options.episodes, seed=options.seed, progress="episodes",
+        task, policy, episodes=options.episodes, seed=options.seed, progress="episodes",
         record=1 if options.video else 0,
     )  # fmt: skip
     where = options.json or options.checkpoint.parent / "eval.json"

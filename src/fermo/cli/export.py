@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     from fermo.policies.verify import verify_checkpoint
 
     policy = load_checkpoint(folder)
-    proved = policy.exportable and "uncertified" not in read_header(folder)
+    proved = policy.why_not_exportable() is None and "uncertified" not in read_header(folder)
     certificate = verify_checkpoint(folder) if proved else None
     path = export_onnx(policy, options.to or folder.resolve().parent / "policy.onnx", certificate=certificate)
     about = "its certificate, proved again, is inside" if certificate else "it has no certificate"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fermo.envs.core.vector_env import VectorEnv
+    from fermo.policies.base import Policy
 
 _VIDEO_RATE = 15.0  # pictures a second
 _SLOW_MOTION = 0.1  # s of film per physics step of a diverged world
@@ -84,17 +85,17 @@ def _looks_like_a_path(target: str) -> bool:
 
 def _play_checkpoint(folder: Path, options: PlayOptions) -> None:
     task, policy = load_pair(folder, options.task)
-    _play_task(task.name, options, options.agent or "trained", policy.select_action)
+    _play_task(task.name, options, options.agent or "trained", policy)
 
 
-def _play_task(name: str, options: PlayOptions, agent: str, act: Callable[[Tensor], Tensor] | None) -> None:
+def _play_task(name: str, options: PlayOptions, agent: str, policy: Policy | None) -> None:
     from gymnasium.vector import AutoresetMode
 
     from fermo.envs.core.vector_env import VectorEnv
     from fermo.envs.registry import make_task
 
     env = VectorEnv(make_task(name), 1, seed=options.seed, autoreset_mode=AutoresetMode.DISABLED)
-    choose = _agent(agent, env, act)
+    choose = _agent(agent, env, policy)
     if options.video or not (options.web or _has_screen()):
         _film(env, choose, options)
         return
@@ -110,16 +111,21 @@ def _play_task(name: str, options: PlayOptions, agent: str, act: Callable[[Tenso
             episode += 1
 
 
-def _agent(name: str, env: VectorEnv, act: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
+def _agent(name: str, env: VectorEnv, policy: Policy | None) -> Callable[[Tensor], Tensor]:
     import torch
 
     low, high = (torch.as_tensor(bound) for bound in (env.single_action_space.low, env.single_action_space.high))
-    if name == "trained" and act is not None:
-        return act
+    if name == "trained" and policy is not None:
+        return lambda obs: _act(policy, obs, env.steps == 0)
     if name == "random":
         random = torch.Generator().manual_seed(env.seed)
         return lambda obs: low + (high - low) * torch.rand(1, len(low), generator=random)
     return lambda obs: torch.zeros(1, len(low)).clamp(low, high)
+
+
+def _act(policy: Policy, obs: Tensor, begins: Tensor) -> Tensor:
+    policy.reset(begins)
+    return policy.select_action(obs)
 
 
 def _episode(env: VectorEnv, choose: Callable[[Tensor], Tensor]) -> Iterator[mujoco.MjData]:

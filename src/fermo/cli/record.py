@@ -15,7 +15,7 @@ from fermo.errors import FermoError
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """Record an expert in batched simulation; failures are kept and labelled.
+    """Record an expert in batched simulation; failures are kept and labelled, except where a benchmark wants none.
 
     Attributes:
         task: Which task; it must have a scripted expert, or --expert names one.
@@ -23,7 +23,7 @@ class RecordOptions:
         folder: The new dataset; ``data/TASK`` when omitted.
         episodes: Undisturbed ones.
         recoveries: Ones whose execution is disturbed, so that the expert shows how to recover; the recorded action is
-            always the expert's own.
+            always the expert's own. When omitted 768, or 0 for a task that is demonstrated without.
         seed: Of everything random.
     """
 
@@ -31,11 +31,12 @@ class RecordOptions:
     expert: Path | None = None
     folder: Path | None = None
     episodes: int = 256
-    recoveries: int = 768
+    recoveries: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.recoveries) < 0 or self.episodes + self.recoveries < 1:
+        asked = 1 if self.recoveries is None else self.recoveries
+        if min(self.episodes, asked) < 0 or self.episodes + asked < 1:
             raise FermoError("episodes and recoveries must not be negative, and one episode is the least")
 
 
@@ -49,14 +50,15 @@ def main(arguments: Sequence[str]) -> None:
     folder = options.folder or Path("data") / name.removeprefix("fermo/")
     if folder.exists():
         raise FermoError(f"{folder} exists already; remove it or give another --folder")
-    demonstrator = None
+    from fermo.training.demos.dataset import DEMONSTRATORS, policy_demonstrator, record_dataset
+
     if options.expert:
         from fermo.cli.eval import load_pair
-        from fermo.training.demos.dataset import policy_demonstrator
 
         demonstrator = policy_demonstrator(*load_pair(options.expert, name))
-    from fermo.training.demos.dataset import record_dataset
-
-    counts = record_dataset(name, folder, episodes=options.episodes, recoveries=options.recoveries, seed=options.seed,
+    else:
+        demonstrator = DEMONSTRATORS[name]
+    recoveries = demonstrator.recoveries(768) if options.recoveries is None else options.recoveries
+    counts = record_dataset(name, folder, episodes=options.episodes, recoveries=recoveries, seed=options.seed,
                             demonstrator=demonstrator)  # fmt: skip
     print(f"{folder}: " + ", ".join(f"{count} {title}" for title, count in counts.items()))

@@ -126,14 +126,14 @@ def _train(task: str, family: str, options: Any) -> None:
 
 def _recorded(run: Any, task: str, options: Any) -> Path:
     """The run's own demonstrations."""
-    from fermo.training.demos.dataset import record_dataset
+    from fermo.training.demos.dataset import DEMONSTRATORS, record_dataset
 
-    episodes = options.num_envs // 4
+    recoveries = DEMONSTRATORS[task].recoveries(options.num_envs - options.num_envs // 4)
     with run.stage("record") as stage:
         folder = stage.folder / "dataset"
         if not stage.done and not folder.exists():
             counts = record_dataset(
-                task, folder, episodes=episodes, recoveries=options.num_envs - episodes, seed=options.seed
+                task, folder, episodes=options.num_envs - recoveries, recoveries=recoveries, seed=options.seed
             )
             print(", ".join(f"{count} {title}" for title, count in counts.items()))
             stage.result = dict(counts)

@@ -43,7 +43,7 @@ def _fermo(episodes: int) -> Callable[[Workspace], Mapping[str, Number]]:
             policy = learn(work.folder / "train", task=_TASK, learner="ppo", config=config, num_envs=worlds,
                            threads=1, seed=work.seed)  # fmt: skip
         task = make_task(_TASK)
-        outcome = evaluate(task, policy.select_action, episodes=episodes, seed=TEST_SEED)
+        outcome = evaluate(task, policy, episodes=episodes, seed=TEST_SEED)
         generator = torch.Generator().manual_seed(work.seed)
         noise = evaluate(task, lambda obs: 2 * torch.rand(len(obs), 6, generator=generator) - 1, episodes=episodes,
                          seed=TEST_SEED)  # fmt: skip

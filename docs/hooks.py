@@ -119,7 +119,7 @@ def smoothness() -> str:
     for task in TASKS:
         budget, numbers = found.get(f"{task.lower()}/all", ("not run yet", {}))
         lines += [f"`{task}`, {budget}; without and with noise:\n",
-                  "| | chosen | success | fluctuation | jitter | spectrum | time of a decision |",
+                  "| | chosen, mean | success | fluctuation | jitter | spectrum | time of a decision |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         for policy, title in POLICIES.items():
             told = {name: f"{number['value']:.3g}" for name, number in numbers.items()}

@@ -20,10 +20,10 @@ class Caps(Method):
 
     needs_next_observation = True
 
-    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor]) -> Tensor:
         """See `Method`."""
         now, following = (policy.observation_normalizer(batch[name]) for name in ("observation", "next_observation"))
-        beside = now + self.config.sigma * torch.randn(now.shape, generator=generator).to(now)
+        beside = now + self.config.sigma * torch.randn_like(now)
         action, after, nearby = policy.normalized_map(torch.cat((now, following, beside))).chunk(3)
         temporal = torch.linalg.vector_norm(action - after, dim=1).mean()
         spatial = torch.linalg.vector_norm(action - nearby, dim=1).mean()

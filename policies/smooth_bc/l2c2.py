@@ -21,9 +21,9 @@ class L2c2(Method):
 
     needs_next_observation = True
 
-    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor]) -> Tensor:
         """See `Method`."""
         now, following = (policy.observation_normalizer(batch[name]) for name in ("observation", "next_observation"))
-        u = torch.rand(len(now), 1, generator=generator).to(now)
+        u = torch.rand_like(now[:, :1])
         action, between = policy.normalized_map(torch.cat((now, torch.lerp(now, following, u)))).chunk(2)
         return (between - action).square().sum(dim=1).mean()

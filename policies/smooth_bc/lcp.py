@@ -20,11 +20,11 @@ class Lcp(Method):
     ``E ||J(z)||_F^2`` without bias, at the cost of one backward pass.
     """
 
-    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor]) -> Tensor:
         """See `Method`."""
         z = policy.observation_normalizer(batch["observation"]).detach().requires_grad_(True)
         mean = policy.normalized_map(z)
-        action = mean.detach() + torch.randn(mean.shape, generator=generator).to(mean)
+        action = mean.detach() + torch.randn_like(mean)
         log_probability = -0.5 * (action - mean).square().sum()  # of all samples, without its constant
         (gradient,) = torch.autograd.grad(log_probability, z, create_graph=True)
         return gradient.square().sum(dim=1).mean()

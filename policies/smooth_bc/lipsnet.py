@@ -45,7 +45,7 @@ class LipsNet(Method):
         """See `Method`."""
         return LipsNetwork(perceptron, LearnedBound() if self.config.k is None else FixedBound(self.config.k))
 
-    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor]) -> Tensor:
         """See `Method`."""
         assert isinstance(policy.network, LipsNetwork)
         return policy.network.k().square()

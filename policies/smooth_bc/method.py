@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fermo.policies.one_step import OneStepPolicy
@@ -33,11 +32,10 @@ class Method(ABC):
         return perceptron
 
     @abstractmethod
-    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-        """What the loss adds, before its weight, a scalar.
+    def penalty(self, policy: OneStepPolicy, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the loss adds, before its weight, a scalar; it draws from torch's own random state.
 
         Args:
             policy: Whose map is made smooth.
             batch: As `Policy.forward` takes it.
-            generator: On the CPU; of whatever is drawn.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +11,6 @@ from fermo.errors import FermoError
 from fermo.policies.behavior_cloning import BehaviorCloningPolicy
 from fermo.policies.smooth_bc.caps import Caps
 from fermo.policies.smooth_bc.config import SmoothBcConfig, SmoothingMethod
-from fermo.policies.smooth_bc.draws import Draws
 from fermo.policies.smooth_bc.l2c2 import L2c2
 from fermo.policies.smooth_bc.lcp import Lcp
 from fermo.policies.smooth_bc.lipsnet import LipsNet
@@ -22,10 +21,7 @@ METHODS: dict[SmoothingMethod, type[Method]] = {"caps": Caps, "l2c2": L2c2, "lcp
 
 
 class SmoothBcPolicy(BehaviorCloningPolicy):
-    """A perceptron, or with lipsnet a perceptron over the norm of its Jacobian, and a method's term in the loss.
-
-    `fold` drops what only the loss needs: a folded policy's `forward` is the regression loss alone.
-    """
+    """A perceptron, or with lipsnet a perceptron over the norm of its Jacobian, and a method's term in the loss."""
 
     family: ClassVar[str] = "smooth_bc"
     config: SmoothBcConfig
@@ -33,7 +29,6 @@ class SmoothBcPolicy(BehaviorCloningPolicy):
     def __init__(self, spec: PlantSpec, config: SmoothBcConfig) -> None:
         super().__init__(spec, config)
         self.needs_next_observation = self.method.needs_next_observation
-        self.draws: Draws | None = Draws(config.seed)
 
     @cached_property
     def method(self) -> Method:
@@ -54,15 +49,8 @@ class SmoothBcPolicy(BehaviorCloningPolicy):
         if self.needs_next_observation and "next_observation" not in batch:
             raise FermoError(f"{self.config.method} compares neighbouring steps: train it with next_observations")
         loss, metrics = super().forward(batch)
-        if self.draws is None:
-            return loss, metrics
-        penalty = self.method.penalty(self, batch, self.draws())
+        penalty = self.method.penalty(self, batch)
         return loss + self.config.weight * penalty, metrics | {"penalty": penalty.detach()}
-
-    def fold(self) -> Self:
-        """Drop the random stream of the loss; the actions stay bitwise the same."""
-        self.draws = None
-        return self
 
     def why_uncertified(self) -> str | None:
         """Lipsnet's quotient has no bound; what the other methods deploy is a perceptron, certified as one."""

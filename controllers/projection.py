@@ -106,7 +106,7 @@ class Projector:
         Where a linearisation leads to rows that exclude each other it begins again at the command that brakes.
         """
         found, bounds = self._start(wanted, state)
-        missing = self._misses(found) & (found.outcome < NOT_FINITE)
+        missing = self._misses(found) & ~found.failed
         if not missing.any():
             return found
         at_work = missing.copy()

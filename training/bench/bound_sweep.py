@@ -63,7 +63,7 @@ class BoundSweep:
     steps: int | None = None
     expert_iterations: int | None = None
     adversary_iterations: int = 60
-    tolerance: float = 0.2
+    tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         for name in ("gammas", "severities"):

@@ -26,12 +26,10 @@ def _sweeps() -> dict[str, BoundSweep]:
                    severities=(0.5, 0.8, 1.0, 1.2, 1.4, 1.6)),
         BoundSweep(task="fermo/Pendulum-v0", gammas=(5.0, 6.0, 8.0, 12.0, 20.0),
                    severities=(0.05, 0.1, 0.12, 0.15, 0.18, 0.2)),
-        BoundSweep(task="fermo/Hopper-v5", gammas=(1.0, 2.0, 4.0, 8.0), severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
-                   **_LEGGED),
-        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(1.0, 2.0, 4.0, 8.0),
-                   severities=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3), **_LEGGED),
+        BoundSweep(task="fermo/Hopper-v5", gammas=(1.5, 2.0, 4.0), severities=(0.03, 0.05, 0.07, 0.1), **_LEGGED),
+        BoundSweep(task="fermo/HalfCheetah-v5", gammas=(2.0, 4.0, 8.0), severities=(0.05, 0.1, 0.2, 0.3), **_LEGGED),
         BoundSweep(task="fermo/SO101-PickCube-v0", gammas=(8.5, 10.0, 12.0, 15.0),
-                   severities=(0.04, 0.05, 0.055, 0.06, 0.07, 0.085), episodes=256, recoveries=768),
+                   severities=(0.05, 0.055, 0.06, 0.07), episodes=256, recoveries=768),
     )  # fmt: skip
     return {sweep.task.removeprefix("fermo/"): sweep for sweep in sweeps}
 

@@ -16,13 +16,14 @@ from fermo.training.data.goals import column_goals
 from fermo.training.data.reader import Dataset
 from fermo.training.loops.bc import TrainingInterrupted, train_bc
 from fermo.training.loops.bc_config import BcConfig
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.solve import train_solve
 from fermo.training.loops.solve_config import SolveConfig
 from fermo.training.loops.state import FILE_NAME
 
 
-def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any,
-        loop: BcConfig | SolveConfig) -> Policy:  # fmt: skip
+def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: BcConfig | SolveConfig,
+        processes: Processes | None = None) -> Policy:  # fmt: skip
     """Train a policy on every frame of a dataset and leave it in ``folder/checkpoint``.
 
     Frames of failed episodes count too: what is recorded is always the expert's own answer to what it saw, and failures
@@ -35,29 +36,38 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any,
         family: Policy family.
         policy: The family's config.
         loop: The loop's config: one of descent, or one of solving for a family that is solved.
+        processes: Which other processes do the same; only descent knows of them.
 
     Raises:
         KeyboardInterrupt: Training was interrupted; its state is saved.
         FermoError: What is there already is another training, or another policy's checkpoint.
     """
+    processes = processes or Processes()
     checkpoint = folder / "checkpoint"
-    if not checkpoint.is_dir():
+    there = checkpoint.is_dir()
+    processes.wait()  # all must have looked before the first one writes it
+    if not there:
         dataset = Dataset.open(data)
         made = make_policy(family, dataset.spec, policy)
-        metrics = _train(made, dataset, folder, loop)
-        save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data), "metrics": metrics})
+        metrics = _train(made, dataset, folder, loop, processes)
+        if processes.first:
+            save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data), "metrics": metrics})
+        processes.wait()
     found = load_checkpoint(checkpoint)
     if (found.family, found.config) != (family, policy):
         raise FermoError(f"{checkpoint} holds {found.family} with {found.config}; remove it, or choose another folder")
     return found
 
 
-def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | SolveConfig) -> dict[str, float]:
+def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | SolveConfig,
+           processes: Processes) -> dict[str, float]:  # fmt: skip
     """The last metrics."""
     observations, actions = torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions)
     if isinstance(loop, SolveConfig):
         if not isinstance(policy, SolvedPolicy):
             raise FermoError(f"{policy.family} is trained by descent: give a BcConfig")
+        if processes.count > 1:
+            raise FermoError(f"{policy.family} is solved in one process: start it without torchrun")
         return train_solve(policy, observations, actions, config=loop).metrics
     if isinstance(policy, SolvedPolicy):
         raise FermoError(f"{policy.family} is solved, not descended to: give a SolveConfig")
@@ -70,7 +80,7 @@ def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | Solv
         resume = (folder / FILE_NAME).is_file()
         return train_bc(
             policy, observations, actions, config=loop, episode_index=torch.from_numpy(dataset.episode_index),
-            goals=goals, next_observations=following, folder=folder, resume=resume,
+            goals=goals, next_observations=following, folder=folder, resume=resume, processes=processes,
         ).metrics  # fmt: skip
     except TrainingInterrupted as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

@@ -17,8 +17,8 @@ from fermo.errors import FermoError
 from fermo.policies.actor_mlp.policy import ActorMlpPolicy
 from fermo.policies.checkpoint import save_checkpoint
 from fermo.training.loops.bc import TrainingInterrupted
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.rl_config import AnyLearner, PpoConfig
-from fermo.training.loops.rl_processes import Processes
 from fermo.training.loops.state import FILE_NAME
 
 

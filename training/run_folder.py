@@ -23,6 +23,7 @@ from typing import Any
 
 from fermo.errors import FermoError
 from fermo.training.files import new_folder, plain, read_json, write_json, write_text
+from fermo.training.loops.processes import Processes
 from fermo.training.provenance import provenance
 from fermo.training.stopwatch import stopwatch
 
@@ -52,8 +53,9 @@ class RunFolder:
     Make one with `create`, look at a finished one with `open`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follows: bool = False) -> None:
         self.path = path
+        self._follows = follows
         self._entered: list[str] = []
 
     @classmethod
@@ -84,6 +86,19 @@ class RunFolder:
             write_text(folder / "config.yaml", _yaml(wanted["config"]))
             write_json(folder / "run.json", {"seeds": wanted["seeds"], **provenance()})
         return cls(path)
+
+    @classmethod
+    def shared(cls, path: Path | str, config: Any, *, processes: Processes, seeds: Mapping[str, int] | None = None,
+               resume: bool = False) -> RunFolder:  # fmt: skip
+        """As `create`, by all processes of one training: the first one makes and records, the others write nothing.
+
+        They must enter the same stages, and wait for one another after entering and before leaving.
+        """
+        run = None
+        if processes.first:
+            run = cls.create(path, config, seeds=seeds, resume=resume)
+        processes.wait()
+        return run or cls(cls.open(path).path, follows=True)
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -137,6 +152,9 @@ class RunFolder:
         folder = self.path / name
         if record.exists():
             yield Stage(name=name, folder=folder, done=True, result=read_json(record)["result"])
+            return
+        if self._follows:
+            yield Stage(name=name, folder=folder, done=False)
             return
         self._forget_from(position)
         folder.mkdir(exist_ok=True)

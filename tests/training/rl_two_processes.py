@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.registry import make_task
+from fermo.training.loops.processes import Processes, joined
 from fermo.training.loops.rl_config import PpoConfig
 from fermo.training.loops.rl_ppo import PpoTrainer
-from fermo.training.loops.rl_processes import Processes, joined
 
 
 def train(processes: Processes, config: PpoConfig, folder: Path, *, same: bool) -> None:
@@ -34,6 +34,6 @@ def train(processes: Processes, config: PpoConfig, folder: Path, *, same: bool) 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined("cpu") as processes:
+    with joined(on_gpu=False) as processes:
         for same in (False, True):
             train(processes, PpoConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]), same=same)

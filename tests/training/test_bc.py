@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fermo.errors import FermoError
-from fermo.training.loops.bc import BcConfig, ObservationNoise, TrainingInterrupted, train_bc
+from fermo.training.loops.bc import BcConfig, TrainingInterrupted, train_bc
+from fermo.training.loops.observation_noise import ObservationNoise
 from fermo.training.loops.state import FILE_NAME, load_state
 from tests.policies.plants import SPEC, demonstrations, fitted_policy
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +29,7 @@ from fermo.training.loops.rl_metrics import EpisodeMetrics
 from fermo.training.loops.rl_ppo import PpoTrainer
 from fermo.training.loops.state import FILE_NAME, load_state
 from fermo.training.run_folder import RunFolder
+from tests.training.torchrun import torchrun
 
 SMALL: dict[str, Any] = {"rollout_steps": 8, "hidden": (16,), "checkpoint_every": 3, "init_std": 0.5}
 
@@ -164,17 +163,6 @@ def test_ctrl_c_saves_a_whole_round_and_the_rest_follows(tmp_path: Path, monkeyp
     assert not (tmp_path / "halves/checkpoint").exists()
     halves = trained("halves")
     assert all(torch.equal(value, halves[name]) for name, value in whole.items())
-
-
-def torchrun(*words: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-              "--master-port", str(port), *words]  # fmt: skip
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, env=environment, capture_output=True, text=True, check=False, timeout=220)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from fermo.envs.registry import make_task
 from fermo.errors import FermoError
 from fermo.policies.checkpoint import load_checkpoint
 from fermo.training.learn import learn
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.rl_config import SacConfig, Sb3PpoConfig, Td3Config
-from fermo.training.loops.rl_processes import Processes
 from fermo.training.loops.rl_sb3 import Sb3Config, Sb3Trainer, train_sb3
 from fermo.training.run_folder import RunFolder
 

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from fermo.errors import FermoError
 from fermo.policies.base import Policy
-from fermo.signal import PlantSpec
 from fermo.training.data.samples import make_samples
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.demonstrations import check_data, split_episodes
 from fermo.training.loops.interrupt import deferred_interrupt
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.random_streams import Stream, global_stream, stream_generator
 from fermo.training.loops.state import load_state, optimizer_tensors, restore_optimizer, save_state
 
@@ -55,25 +55,6 @@ class TrainingResult:
     steps_taken: int
 
 
-class ObservationNoise:
-    """Gaussian noise on observations, as augmentation."""
-
-    def __init__(self, spec: PlantSpec, std: Mapping[str, float]) -> None:
-        """Standard deviation by observation signal, in its unit; none where absent."""
-        slices = spec.observation_slices()
-        unknown = sorted(set(std) - set(slices))
-        if unknown:
-            raise FermoError(f"no observation {unknown[0]!r} to add noise to: choose from {', '.join(slices)}")
-        self.std = torch.zeros(spec.observation_size)
-        for name, value in std.items():
-            self.std[slices[name]] = value
-
-    def __call__(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Noisy copy of `obs`, shape ``(B, observation_size)``."""
-        noise = torch.randn(obs.shape, generator=generator, device=obs.device, dtype=obs.dtype)
-        return obs + noise * self.std.to(obs.device)
-
-
 class BcTrainer:
     """One training under way: the policy, its optimiser and average, and which step comes next.
 
@@ -83,7 +64,12 @@ class BcTrainer:
 
     def __init__(self, policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig,
                  weights: Tensor | None = None, augment: Augment | None = None, next_observations: Tensor | None = None,
-                 episode_index: Tensor | None = None, goals: Tensor | None = None) -> None:  # fmt: skip
+                 episode_index: Tensor | None = None, goals: Tensor | None = None,
+                 processes: Processes | None = None) -> None:  # fmt: skip
+        self.processes = processes or Processes()
+        if config.batch_size % self.processes.count:
+            raise FermoError(f"batch_size {config.batch_size} must be a multiple of the {self.processes.count} "
+                             "processes, which share each batch")  # fmt: skip
         self.device = device = torch.device(config.device)
         self.config, self.policy, self.augment = config, policy.to(device), augment
         observations, actions = observations.float(), actions.float()
@@ -100,6 +86,7 @@ class BcTrainer:
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
+        self.model = self.processes.module(self.policy)
         self.average = [p.detach().clone() for p in self.policy.parameters()] if config.ema_decay else None
         self.step = 0
         self._order, self._epoch = torch.empty(0, dtype=torch.long), -1
@@ -109,8 +96,8 @@ class BcTrainer:
         lr = self.config.lr_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with global_stream(self.config.seed, Stream.FORWARD, self.step, self.device):
-            loss, metrics = self.policy(self._batch())
+        with global_stream(self.config.seed, Stream.FORWARD, self.step, self.device, self.processes.rank):
+            loss, metrics = self.model(self._batch())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.config.grad_clip is not None:
@@ -142,7 +129,9 @@ class BcTrainer:
             self.policy.take_average(self.average)
 
     def save(self, folder: Path) -> None:
-        """Write the state from which `restore` goes on."""
+        """Write the state from which `restore` goes on; every process's is the same, so the first one's is kept."""
+        if not self.processes.first:
+            return
         tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
         tensors |= {f"optimizer.{n}": t for n, t in optimizer_tensors(self.optimizer, self.policy).items()}
         if self.average is not None:
@@ -175,31 +164,36 @@ class BcTrainer:
         for name, tensor in sorted(self.samples.frames.items()):
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         policy = json.loads(json.dumps(asdict(self.policy.config)))
+        settings["processes"] = self.processes.count
         return settings | {"data": digest.hexdigest(), "family": self.policy.family, "policy": policy}
 
     def _batch(self) -> dict[str, Tensor]:
         samples = len(self.learned)
-        size = min(self.config.batch_size, samples)
+        size = min(self.config.batch_size, samples // self.processes.count * self.processes.count)
         epoch, position = divmod(self.step, samples // size)
         if epoch != self._epoch:
             generator = stream_generator(self.config.seed, Stream.SHUFFLE, epoch)
             self._order = self.learned[torch.randperm(samples, generator=generator)].to(self.device)
             self._epoch = epoch
-        chosen = self._order[position * size : (position + 1) * size]
-        batch = self.samples.batch(chosen, stream_generator(self.config.seed, Stream.SAMPLE, self.step, self.device))
+        chosen = self.processes.share(self._order[position * size : (position + 1) * size])
+        batch = self.samples.batch(chosen, self._generator(Stream.SAMPLE))
         if self.augment is not None:
-            generator = stream_generator(self.config.seed, Stream.AUGMENT, self.step, self.device)
+            generator = self._generator(Stream.AUGMENT)
             for name in ("observation", "next_observation"):
                 if name in batch:
                     batch[name] = self.augment(batch[name], generator)
         return batch
 
+    def _generator(self, stream: Stream) -> torch.Generator:
+        """This step's and this process's own."""
+        return stream_generator(self.config.seed, stream, self.step, self.device, self.processes.rank)
+
 
 def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: BcConfig, weights: Tensor | None = None,
              augment: Augment | None = None, next_observations: Tensor | None = None,
              episode_index: Tensor | None = None, goals: Tensor | None = None,
-             folder: str | Path | None = None, on_step: OnStep | None = None,
-             resume: bool = False) -> TrainingResult:  # fmt: skip
+             folder: str | Path | None = None, on_step: OnStep | None = None, resume: bool = False,
+             processes: Processes | None = None) -> TrainingResult:  # fmt: skip
     """Train `policy` in place on demonstrations.
 
     Args:
@@ -217,13 +211,16 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         folder: Gets the resumable state and TensorBoard metrics; nothing is written when None.
         on_step: Called after each step with the steps done and the step's metrics.
         resume: Go on from the state in `folder`.
+        processes: Which other processes train the same policy on the same demonstrations: each takes its share of every
+            batch, and the gradients' mean is everybody's. This one alone when None.
 
     Raises:
         TrainingInterrupted: Ctrl-C was pressed; the state was saved after a whole step.
         FermoError: Data or settings are unusable, the loss is no longer finite, or there is nothing to resume.
     """
     trainer = BcTrainer(policy, observations, actions, config=config, weights=weights, augment=augment,
-                        next_observations=next_observations, episode_index=episode_index, goals=goals)  # fmt: skip
+                        next_observations=next_observations, episode_index=episode_index, goals=goals,
+                        processes=processes)  # fmt: skip
     folder = Path(folder) if folder is not None else None
     if resume:
         if folder is None:
@@ -233,8 +230,9 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
     trainer.policy.train()
     with (
         deferred_interrupt() as interrupted,
-        _writer(folder, first) as writer,
-        tqdm(total=config.steps, initial=first, desc=policy.family, unit="step", disable=None) as bar,
+        _writer(folder if trainer.processes.first else None, first) as writer,
+        tqdm(total=config.steps, initial=first, desc=policy.family, unit="step",
+             disable=None if trainer.processes.first else True) as bar,
     ):
         while trainer.step < config.steps:
             metrics = trainer.take_step()
@@ -245,16 +243,18 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
                 _log(metrics, trainer, bar, writer, first, time.perf_counter() - start)
             if on_step is not None:
                 on_step(trainer.step, metrics)
-            stopped = interrupted()
-            if folder is not None and writer is not None and (due or stopped):
-                writer.flush()  # what is not on disk now would be missing from a run that is killed and resumed
+            stopped = trainer.processes.any(interrupted())
+            if folder is not None and (due or stopped):
+                if writer is not None:
+                    writer.flush()  # what is not on disk now would be missing from a run that is killed and resumed
                 trainer.save(folder)
             if stopped:
                 raise TrainingInterrupted(trainer.step, config.steps, folder)
             bar.update()
     trainer.finish()
     trainer.policy.eval()
-    return TrainingResult(step=trainer.step, metrics=_floats(metrics), seconds=time.perf_counter() - start,
+    means = trainer.processes.mean(_floats(metrics))
+    return TrainingResult(step=trainer.step, metrics=means, seconds=time.perf_counter() - start,
                           steps_taken=trainer.step - first)  # fmt: skip
 
 
@@ -264,7 +264,7 @@ def _floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _log(metrics: dict[str, Tensor], trainer: BcTrainer, bar: tqdm, writer: SummaryWriter | None, first: int,
          seconds: float) -> None:  # fmt: skip
-    values = _floats(metrics)
+    values = trainer.processes.mean(_floats(metrics))
     if not all(map(math.isfinite, values.values())):
         raise FermoError(f"training diverged at step {trainer.step} ({values}): lower the learning rate")
     bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()}, refresh=False)

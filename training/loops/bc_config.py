@@ -14,7 +14,7 @@ class BcConfig:
 
     Attributes:
         steps: Gradient steps in all.
-        batch_size: Samples a step; the whole data set where that is smaller.
+        batch_size: Samples a step, shared by all processes; the whole data set where that is smaller.
         lr: Peak learning rate of AdamW.
         warmup_steps: Linear rise to `lr`, after which a cosine falls to `final_lr_fraction` of it at the last step.
         final_lr_fraction: Of `lr`.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fermo.training.loops.rl_processes import Processes
+from fermo.training.loops.processes import Processes
 
 
 class EpisodeMetrics:

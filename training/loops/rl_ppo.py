@@ -25,9 +25,9 @@ from fermo.envs.core.vector_env import VectorEnv
 from fermo.errors import FermoError
 from fermo.policies.actor_mlp.config import ActorMlpConfig
 from fermo.policies.actor_mlp.policy import ActorMlpPolicy
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.rl_config import PpoConfig
 from fermo.training.loops.rl_metrics import EpisodeMetrics
-from fermo.training.loops.rl_processes import Processes
 from fermo.training.loops.rl_rounds import Rounds
 from fermo.training.loops.state import load_state, optimizer_tensors, restore_optimizer, save_state
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from fermo.errors import FermoError
 from fermo.training.loops.bc import TrainingInterrupted
 from fermo.training.loops.interrupt import deferred_interrupt
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.rl_config import LearnerConfig
-from fermo.training.loops.rl_processes import Processes
 
 
 class Rounds:

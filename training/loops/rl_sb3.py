@@ -21,8 +21,8 @@ from fermo.envs.core.vector_env import VectorEnv
 from fermo.errors import FermoError
 from fermo.policies.actor_mlp.config import ActorMlpConfig
 from fermo.policies.actor_mlp.policy import ActorMlpPolicy
+from fermo.training.loops.processes import Processes
 from fermo.training.loops.rl_config import OffPolicyConfig, SacConfig, Sb3PpoConfig, Td3Config
-from fermo.training.loops.rl_processes import Processes
 from fermo.training.loops.rl_rounds import Rounds
 from fermo.training.loops.rl_sb3_state import restore_learner, save_learner
 

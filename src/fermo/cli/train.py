@@ -22,6 +22,8 @@ from fermo.training.recipes import loop_class, loop_recipe, policy_recipe
 class _TrainOptions:
     """Train FAMILY on demonstrations of TASK, recorded first unless --data names a dataset.
 
+    Under torchrun every process takes its share of each batch.
+
     Attributes:
         data: A dataset recorded before.
         num_envs: Demonstrations to record otherwise, three quarters of them disturbed.
@@ -107,6 +109,7 @@ def _options_class(task: str, family: str, policy_config: type[Any]) -> type[Any
 
 
 def _train(task: str, family: str, options: Any) -> None:
+    from fermo.training.loops.processes import joined
     from fermo.training.run_folder import RunFolder
 
     folder = options.folder or Path("runs") / f"{task.removeprefix('fermo/')}-{family}"
@@ -118,40 +121,47 @@ def _train(task: str, family: str, options: Any) -> None:
         from fermo.training.data.reader import Dataset
 
         Dataset.open(existing_folder(options.data, "dataset"))  # a damaged one is found before a run folder is made
-    run = RunFolder.create(folder, config, seeds={"data": options.seed}, resume=options.resume)
-    data = options.data or _recorded(run, task, options)
-    checkpoint = _fitted(run, task, family, data, options)
-    print(f"{checkpoint}\nwatch it with: fermo play {checkpoint}")
+    on_gpu = getattr(options.training, "device", "cpu").startswith("cuda")
+    with joined(on_gpu=on_gpu) as processes:
+        run = RunFolder.shared(folder, config, processes=processes, seeds={"data": options.seed}, resume=options.resume)
+        data = options.data or _recorded(run, task, options, processes)
+        checkpoint = _fitted(run, task, family, data, options, processes)
+        if processes.first:
+            print(f"{checkpoint}\nwatch it with: fermo play {checkpoint}")
 
 
-def _recorded(run: Any, task: str, options: Any) -> Path:
-    """The run's own demonstrations."""
+def _recorded(run: Any, task: str, options: Any, processes: Any) -> Path:
+    """The run's own demonstrations, which the first process records."""
     from fermo.training.demos.dataset import DEMONSTRATORS, record_dataset
 
     recoveries = DEMONSTRATORS[task].recoveries(options.num_envs - options.num_envs // 4)
     with run.stage("record") as stage:
         folder = stage.folder / "dataset"
-        if not stage.done and not folder.exists():
+        if processes.first and not stage.done and not folder.exists():
             counts = record_dataset(
                 task, folder, episodes=options.num_envs - recoveries, recoveries=recoveries, seed=options.seed
             )
             print(", ".join(f"{count} {title}" for title, count in counts.items()))
             stage.result = dict(counts)
+    processes.wait()
     return folder
 
 
-def _fitted(run: Any, task: str, family: str, data: Path, options: Any) -> Path:
+def _fitted(run: Any, task: str, family: str, data: Path, options: Any, processes: Any) -> Path:
     """The checkpoint, trained now or by an earlier process."""
     from fermo.policies.checkpoint_header import read_header
     from fermo.training.fit import fit
 
     with run.stage("train") as stage:
+        processes.wait()
         if not stage.done:
             if not options.allow_unstable:
                 _require_slope(task, data, options.policy)
-            fit(data, stage.folder, task=task, family=family, policy=options.policy, loop=options.training)
+            fit(data, stage.folder, task=task, family=family, policy=options.policy, loop=options.training,
+                processes=processes)  # fmt: skip
             stage.result = read_header(stage.folder / "checkpoint")["extra"]["metrics"]
-            print(", ".join(f"{name} {value:.4g}" for name, value in stage.result.items()))
+            if processes.first:
+                print(", ".join(f"{name} {value:.4g}" for name, value in stage.result.items()))
         return stage.folder / "checkpoint"
 
 

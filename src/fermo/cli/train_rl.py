@@ -56,23 +56,22 @@ def main(task: str, name: str, learner: str, arguments: Sequence[str]) -> None:
     config = {"task": task, "learner": learner, "training": options.training, "num_envs": options.num_envs,
               "backend": options.backend, "perturb": options.perturb}  # fmt: skip
     perturbations = _perturbations(task, options.perturb)
+    import torch
+
     from fermo.training.learn import learn
-    from fermo.training.loops.rl_processes import joined
+    from fermo.training.loops.processes import joined
     from fermo.training.run_folder import RunFolder
 
-    with joined(options.backend) as processes:
-        run = None
-        if processes.first:  # the others must not write, and may only read what it has made
-            run = RunFolder.create(folder, config | {"processes": processes.count}, seeds={"training": options.seed},
-                                   resume=options.resume)  # fmt: skip
-        processes.wait()
-        with run.stage("train") if run else _follow(folder) as stage:
+    with joined(on_gpu=options.backend == "warp" and torch.cuda.is_available()) as processes:
+        run = RunFolder.shared(folder, config | {"processes": processes.count}, processes=processes,
+                               seeds={"training": options.seed}, resume=options.resume)  # fmt: skip
+        with run.stage("train") as stage:
             processes.wait()
             if not stage.done:
                 learn(stage.folder, task=task, learner=learner, config=options.training, num_envs=options.num_envs,
                       backend=options.backend, threads=options.threads, seed=options.seed,
                       perturbations=perturbations, processes=processes)  # fmt: skip
-        if run:
+        if processes.first:
             checkpoint = stage.folder / "checkpoint"
             print(f"{checkpoint}\nscore it with: fermo eval {checkpoint}\nwatch it with: fermo play {checkpoint}")
 
@@ -99,12 +98,3 @@ def _options_class(task: str, learner: str) -> type[Any]:
     )  # fmt: skip
     made.__doc__ = _LearnOptions.__doc__
     return made
-
-
-def _follow(folder: Path) -> Any:
-    """The stage as another process than the first sees it: nothing to record, and done if the first finds it done."""
-    from contextlib import nullcontext
-
-    from fermo.training.run_folder import RunFolder, Stage
-
-    return nullcontext(Stage(name="train", folder=folder / "train", done="train" in RunFolder.open(folder).finished))

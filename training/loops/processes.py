@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from fermo.errors import FermoError
@@ -43,6 +43,21 @@ class Processes:
         """Whether the flag is set in any process."""
         return bool(self.sum(torch.tensor(float(flag))) > 0)
 
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The mean of each value over the processes."""
+        means = self.sum(torch.tensor(list(values.values()), dtype=torch.float64)) / self.count
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def share(self, values: Tensor) -> Tensor:
+        """This process's own of `values`, ``(K * count, ...)``, shape ``(K, ...)``; together they are all."""
+        return values[self.rank :: self.count]
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """`module` such that a backward pass leaves the mean of all processes' gradients in its parameters."""
+        if self.count == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+
     def sum(self, values: Tensor) -> Tensor:
         """`values` added over the processes."""
         if self.count > 1:
@@ -66,11 +81,11 @@ class Processes:
 
 
 @contextmanager
-def joined(backend: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, by NCCL for ``"warp"`` on GPUs and else by Gloo.
+def joined(*, on_gpu: bool) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started.
 
     Args:
-        backend: Of the simulation, ``"cpu"`` or ``"warp"``.
+        on_gpu: Whether they compute on GPUs, one for each process, and so speak by NCCL, or on the CPU, by Gloo.
 
     Raises:
         FermoError: There are more processes on this machine than GPUs.
@@ -80,7 +95,6 @@ def joined(backend: str) -> Iterator[Processes]:
         yield Processes()
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpu = backend == "warp" and torch.cuda.is_available()
     if on_gpu:
         if local >= torch.cuda.device_count():
             raise FermoError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}")

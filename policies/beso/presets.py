@@ -33,8 +33,9 @@ _BENCHMARKS: dict[str, BesoConfig] = {
 def faithful(benchmark: str) -> BesoConfig:
     """The released behaviour with all its defects.
 
-    Training beside it: learning rate 1e-4, batches of 1024, an average of 0.999, no gradient clipping; AdamW with
-    weight decay 0.01 for 40 000 steps in the kitchen, Adam (no decay) for 60 000 at Block-Push.
+    Training beside it: learning rate 1e-4, times 0.99 every 100 steps, batches of 1024, an average of 0.999, no
+    gradient clipping; AdamW with weight decay 0.01 for 40 000 steps in the kitchen, Adam (no decay) for 60 000 at
+    Block-Push.
 
     Args:
         benchmark: ``"kitchen"`` or ``"block_push"``.

@@ -160,6 +160,15 @@ def test_average_after_training_differs_from_the_last_weights_and_lies_near(tmp_
     assert 0 < max(gaps) < 0.1
 
 
+def test_the_rate_may_fall_by_steps():
+    config = BcConfig(steps=40_000, lr=1e-4, warmup_steps=0, lr_decay=0.99)
+    assert config.lr_at(0) == config.lr_at(99) == 1e-4
+    assert config.lr_at(100) == pytest.approx(0.99e-4)
+    assert config.lr_at(40_000) / config.lr == pytest.approx(0.018, abs=5e-4)  # of BESO's released training
+    with pytest.raises(FermoError, match="lr_decay must lie in"):
+        BcConfig(lr_decay=1.5)
+
+
 def test_noise_has_the_asked_spread_on_its_signal_alone():
     noise = ObservationNoise(SPEC, {"cube_position": 0.01})
     change = noise(torch.zeros(20_000, 17), torch.Generator().manual_seed(0))

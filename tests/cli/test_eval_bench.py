@@ -84,3 +84,20 @@ def test_a_mistake_is_one_line(
     assert told.startswith("fermo: error: ") and told.count("\n") == 1
     assert advice in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_eval_by_goals_wants_a_task_and_a_family_that_have_them(checkpoint: Path, tmp_path: Path) -> None:
+    dataset = checkpoint.parents[1] / "record/dataset"
+    with pytest.raises(SystemExit):
+        main(["eval", str(checkpoint), "--goals", str(dataset)])
+
+
+@pytest.mark.slow
+def test_eval_by_goals_scores_a_policy_that_is_told_what_to_reach(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", "BlockPush", "beso", "--policy.goal.kind", "future", "--policy.network.layers", "1",
+          "--policy.network.width", "16", "--num-envs", "8", "--training.steps", "4", "--training.validation", "0",
+          "--folder", str(run)])  # fmt: skip
+    where = tmp_path / "eval.json"
+    result = evaluated(run / "train/checkpoint", where, "--goals", str(run / "record/dataset"))
+    assert {"result", "reward", "entropy", "kl"} <= result.keys() and 0 <= result["result"]["value"] <= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from fermo.cli.parsing import existing_checkpoint, parse
+from fermo.cli.parsing import existing_checkpoint, existing_folder, parse
 from fermo.errors import FermoError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class EvalOptions:
         task: Which task; the one it was trained on when omitted.
         episodes: How many starts.
         seed: Of the starts; the default is the one that reports use.
+        goals: A dataset of the task; policies that are told what to reach are shown the last frames of its episodes.
         video: Where to write a film of the first episode; none when omitted.
         json: Where to write the result; ``eval.json`` beside the checkpoint when omitted.
     """
@@ -35,18 +36,24 @@ class EvalOptions:
     task: str | None = None
     episodes: int = 512
     seed: int = 2_000_000
+    goals: Path | None = None
     video: Path | None = None
     json: Path | None = None
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise FermoError(f"episodes must be at least 1, got {self.episodes}")
+        if self.goals and self.video:
+            raise FermoError("a film shows an episode without goals; leave --video or --goals out")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(EvalOptions, "eval", arguments)
     task, policy = load_pair(options.checkpoint, options.task)
+    if options.goals:
+        _by_goals(options, task, policy, existing_folder(options.goals, "dataset"))
+        return
     from fermo.training.bench.evaluate import evaluate
     from fermo.training.files import write_json
 
@@ -54,8 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         task, policy, episodes=options.episodes, seed=options.seed, progress="episodes",
         record=1 if options.video else 0,
     )  # fmt: skip
-    where = options.json or options.checkpoint.parent / "eval.json"
-    about = {"task": task.name, "checkpoint": str(options.checkpoint), "seed": options.seed, "trials": options.episodes}
+    where, about = _about(options, task)
     rewards, told = _rewards(outcome)
     if outcome.solved is not None:
         successes, told = _successes(outcome)
@@ -69,6 +75,32 @@ def main(arguments: Sequence[str]) -> None:
         camera = task.model.camera(0).name if task.model.ncam else None
         frames = render_trajectory(task.picture_model(), outcome.qpos[0, ::2].numpy(), camera=camera)
         print(write_mp4(options.video, frames, task.spec.rate_hz / 2))
+
+
+def _about(options: EvalOptions, task: Task) -> tuple[Path, dict[str, object]]:
+    """Where the result goes, and what it is of."""
+    where = options.json or options.checkpoint.parent / "eval.json"
+    return where, {"task": task.name, "checkpoint": str(options.checkpoint), "seed": options.seed,
+                   "trials": options.episodes}  # fmt: skip
+
+
+def _by_goals(options: EvalOptions, task: Task, policy: Policy, folder: Path) -> None:
+    """Score the policy by what demonstrations achieved."""
+    from fermo.envs.tasks.block_push import BlockPush
+    from fermo.training.bench.block_push import Goals
+    from fermo.training.bench.goal_methods import goal_figures
+    from fermo.training.data.reader import Dataset
+    from fermo.training.files import plain, write_json
+
+    if not isinstance(task, BlockPush) or not hasattr(policy, "set_goal"):
+        raise FermoError(f"{policy.family} at {task.name} is not scored by goals: that needs BlockPush and a family "
+                         "that is told what to reach, such as beso with --policy.goal.kind future")  # fmt: skip
+    goals = Goals.of(Dataset.open(folder))
+    scores = goal_figures(policy, task, goals, rollouts=options.episodes, seed=options.seed)
+    where, about = _about(options, task)
+    write_json(where, about | {"goals": str(options.goals)} | plain(scores))
+    told = (f"{name} {number.value:.3g}" for name, number in scores.items())
+    print(f"{', '.join(told)}; {where}")
 
 
 def _successes(outcome: Outcome) -> tuple[dict[str, object], str]:

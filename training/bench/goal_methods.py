@@ -1,0 +1,152 @@
+"""Methods against each other at BlockPush by goals: trained on the same demonstrations, asked for the same goals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fermo.envs.tasks import block_push_metrics as metrics
+from fermo.envs.tasks.block_push import BlockPush
+from fermo.policies.beso.policy import BesoPolicy
+from fermo.training.bench.block_push import Goals, evaluate_goals, score_goals
+from fermo.training.bench.evaluate import TEST_SEED
+from fermo.training.data.reader import Dataset
+from fermo.training.demos.block_push_curation import mode_name
+from fermo.training.demos.dataset import record_dataset
+from fermo.training.fit import fit
+from fermo.training.loops.bc_config import BcConfig
+from fermo.training.reproduce.registry import Number
+from fermo.training.run_folder import RunFolder
+from fermo.training.statistics import Interval
+
+TASK = "fermo/BlockPush-v0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to learn.
+
+    Attributes:
+        family: Of the policy.
+        policy: Its config.
+        loop: Its training's config; seeds are set for each fit.
+    """
+
+    family: str
+    policy: Any
+    loop: BcConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalTrials:
+    """How policies are scored.
+
+    Attributes:
+        rollouts: Episodes of a score.
+        evaluations: Sampling steps at which a diffusion policy is scored beside its own.
+    """
+
+    rollouts: int = 100
+    evaluations: tuple[int, ...] = ()
+
+
+def record_goal_data(folder: Path, *, training: int, held_out: int, seed: int) -> None:
+    """Demonstrations in ``folder/training``, and others that only give goals in ``folder/held_out``; kept if there."""
+    for name, episodes, own in (("training", training, seed), ("held_out", held_out, seed + 1)):
+        if not (folder / name).is_dir():
+            record_dataset(TASK, folder / name, episodes=episodes, recoveries=0, seed=own)
+
+
+def compare_method(method: Method, data: Path, folder: Path, trials: GoalTrials, seed: int) -> dict[str, Number]:
+    """Train a method with a seed, or go on with it, and score it as `score_method` does; with first and last loss."""
+    policy = fit(data / "training", folder, task=TASK, family=method.family,
+                 policy=replace(method.policy, seed=seed), loop=replace(method.loop, seed=seed))  # fmt: skip
+    losses = [loss for _, loss in RunFolder(folder).scalars()["train/loss"]]
+    ends = {"first loss": Number(value=losses[0]), "last loss": Number(value=losses[-1])}
+    return ends | score_method(policy, data, trials, seed)
+
+
+def score_method(policy: Any, data: Path, trials: GoalTrials, seed: int) -> dict[str, Number]:
+    """The benchmark's figures of a policy.
+
+    Args:
+        policy: As of `evaluate_goals`.
+        data: Folder of `record_goal_data`.
+        trials: How to score.
+        seed: Of the order of the goals, and of the starts.
+
+    Returns:
+        By name: ``result``, ``reward``, ``entropy``, ``kl`` [nats] and the share of each mode among the solved
+        episodes, with goals of the training demonstrations; the same and `` held out`` with goals of others; and
+        ``result at K`` with K sampling steps.
+    """
+    task = BlockPush()
+    goals = {protocol: Goals.of(Dataset.open(data / name))
+             for protocol, name in (("", "training"), (" held out", "held_out"))}  # fmt: skip
+    numbers: dict[str, Number] = {}
+    for protocol, source in goals.items():
+        scores = goal_figures(policy, task, source, rollouts=trials.rollouts, seed=TEST_SEED + seed)
+        numbers |= {f"{name}{protocol}": number for name, number in scores.items()}
+    for steps in trials.evaluations:
+        other = with_sampling_steps(policy, steps)
+        scores = goal_figures(other, task, goals[""], rollouts=trials.rollouts, seed=TEST_SEED + seed)
+        numbers[f"result at {steps}"] = scores["result"]
+    return numbers
+
+
+def with_sampling_steps(policy: BesoPolicy, steps: int) -> BesoPolicy:
+    """The same weights, sampled in as many steps."""
+    config = policy.config
+    made = type(policy)(policy.spec, replace(config, diffusion=replace(config.diffusion, steps=steps)))
+    made.load_state_dict(policy.state_dict())
+    return made.eval()
+
+
+class RandomActions:
+    """Uniform within the commands' bounds, whatever the goal; what every method must beat."""
+
+    def __init__(self, task: BlockPush, seed: int) -> None:
+        self.low, self.high = (torch.tensor([getattr(signal, end) for signal in task.spec.commands]).flatten()
+                               for end in ("low", "high"))  # fmt: skip
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def set_goal(self, goal: torch.Tensor) -> None:
+        """It has none."""
+
+    def reset(self, mask: torch.Tensor | None = None) -> None:
+        """It remembers nothing."""
+
+    def select_action(self, obs: torch.Tensor) -> torch.Tensor:
+        """Shape ``(N, command_size)``."""
+        u = torch.rand(len(obs), len(self.low), generator=self.generator)
+        return self.low + u * (self.high - self.low)
+
+
+def goal_figures(policy: Any, task: BlockPush, goals: Goals, *, rollouts: int, seed: int) -> dict[str, Number]:
+    """Result, reward, entropy, divergence from the demonstrations' modes, and the modes' shares.
+
+    Args:
+        policy: As of `evaluate_goals`.
+        task: What to do.
+        goals: Of all demonstrations of a dataset.
+        rollouts: Episodes, each with a goal drawn from these.
+        seed: Of the draw and of the starts.
+    """
+    outcome = evaluate_goals(task, policy, goals.draw(rollouts, seed), seed=seed)
+    shown = torch.bincount(goals.modes, minlength=metrics.MODES)
+    scores = score_goals(outcome, shown.clamp_min(1).numpy())  # of few demonstrations some mode may be missing
+    found = {name: _number(getattr(scores, name), rollouts) for name in ("result", "reward", "entropy")}
+    found["kl"] = Number(value=float(scores.kl.sum()), unit="nat")
+    solved = int(scores.solved.sum())
+    for mode, count in enumerate(scores.solved.tolist()):
+        if solved:
+            found[f"mode {mode_name(mode)}"] = Number.rate(count, solved)
+    return found
+
+
+def _number(interval: Interval, trials: int) -> Number:
+    value, low, high = (float(each) for each in (interval.value, interval.low, interval.high))
+    return Number(value=value, low=low, high=high, trials=trials)

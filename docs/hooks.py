@@ -106,16 +106,50 @@ def rows_of(name: str) -> Callable[[], str]:
     return table
 
 
-def smoothness() -> str:
-    """The measures of ``lipschitz-smoothness`` by task, a line a policy: means over seeds, largest budget."""
-    from fermo.cli.reproductions.lipschitz_smoothness import POLICIES, TASKS
-
-    home, found = Path(__file__).parents[1] / "reproductions" / "lipschitz-smoothness", {}
+def _largest_budget(name: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Of each cell of a reproduction, the largest budget that was run, and its numbers."""
+    home, found = Path(__file__).parents[1] / "reproductions" / name, {}
     for budget in ("smoke", "small", "paper"):
         path = home / f"{budget}.json"
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
         found |= {cell["cell"]: (budget, cell["numbers"]) for cell in cells}
-    lines = []
+    return found
+
+
+def trade_off() -> str:
+    """The curves of ``lipschitz-trade-off`` by task, a line a bound: means over seeds, largest budget.
+
+    The share kept is the strongest attack's score, of those tried at every severity, over the clean one.
+    """
+    from fermo.cli.reproductions.lipschitz_trade_off import TASKS
+
+    lines = [rows_of("lipschitz-trade-off")(), ""]
+    for task in TASKS:
+        budget, numbers = _largest_budget("lipschitz-trade-off").get(f"{task.lower()}/all", ("", {}))
+        if not numbers:
+            continue
+        mean = {name: number["value"] for name, number in numbers.items()}
+        severities = sorted({float(name.split("/")[2]) for name in mean if name.count("/") == 2})
+        shown = " | ".join(f"kept at {severity:g}" for severity in severities)
+        lines += [f"`{task}`, {budget}:\n", f"| bound | certified | found | clean | {shown} | late by 1, 2 steps |",
+                  "|---" * (5 + len(severities)) + "|"]  # fmt: skip
+        for policy in (name.removesuffix("/clean") for name in mean if name.endswith("/clean")):
+            clean = mean[f"{policy}/clean"]
+            kept = [min(value for name, value in mean.items() if name.startswith(f"{policy}/")
+                        and name.endswith(f"/{severity:g}")) / clean for severity in severities]  # fmt: skip
+            late = ", ".join(f"{mean[f'{policy}/late by {steps}']:.3g}" for steps in (1, 2))
+            row = [policy, *(f"{mean[f'{policy}/{name}']:.3g}" for name in ("lipschitz", "slope", "clean")),
+                   *(f"{share:.2f}" for share in kept), late]  # fmt: skip
+            lines.append(f"| {' | '.join(row)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def smoothness() -> str:
+    """The measures of ``lipschitz-smoothness`` by task, a line a policy: means over seeds, largest budget."""
+    from fermo.cli.reproductions.lipschitz_smoothness import POLICIES, TASKS
+
+    found, lines = _largest_budget("lipschitz-smoothness"), []
     for task in TASKS:
         budget, numbers = found.get(f"{task.lower()}/all", ("not run yet", {}))
         lines += [f"`{task}`, {budget}; without and with noise:\n",
@@ -163,7 +197,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": rows_of("so101-demo"),
     "lipschitz bounds": rows_of("lipschitz-bounds"),
     "cart pole": rows_of("cart-pole-trade-off"),
-    "trade off": rows_of("lipschitz-trade-off"),
+    "trade off": trade_off,
     "smoothness": smoothness,
     "performance": performance,
     "divergence": divergence,

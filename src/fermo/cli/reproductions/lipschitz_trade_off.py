@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fermo.training.bench.bound_sweep import BoundSweep
 
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4)}
-_TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
+TASKS = ("CartPole-v0", "Pendulum-v0", "Hopper-v5", "HalfCheetah-v5", "SO101-PickCube-v0")
 _LEGGED = {"episodes": 16, "recoveries": 16, "trials": 32, "validation": 16, "steps": 5_000}
 
 
@@ -36,7 +36,7 @@ def _sweeps() -> dict[str, BoundSweep]:
 
 def _cells(budget: Budget) -> Sequence[Cell]:
     return [
-        cell for task in (_TASKS[:1] if budget is Budget.SMOKE else _TASKS)
+        cell for task in (TASKS[:1] if budget is Budget.SMOKE else TASKS)
         for cell in seeds_and_all(task.lower(), _SEEDS[budget], _sweep(task, budget), _pooled)
     ]  # fmt: skip
 
@@ -84,7 +84,7 @@ LIPSCHITZ_TRADE_OFF = register(
         cells=_cells,
         rows=tuple(
             Row(cell=f"{task.lower()}/all", number=number, label=f"{task}: {label}")
-            for task in _TASKS for number, label in _MEASURES
+            for task in TASKS for number, label in _MEASURES
         ),
         check=_check,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.registry import config_class
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import AnyLearner, learner_config
 from fermo.training.loops.solve_config import SolveConfig

@@ -13,8 +13,9 @@ from fermo.policies.beso import noise_density as density
 from fermo.policies.beso.config import DiffusionConfig
 from fermo.policies.beso.objective import Network, Objective
 from fermo.policies.beso.preconditioning import coefficients, network_target
-from fermo.policies.beso.samplers import SAMPLERS, Noise, Sampler
+from fermo.policies.beso.samplers import SAMPLERS, Sampler
 from fermo.policies.beso.schedules import SCHEDULES, Schedule, karras
+from fermo.policies.windowed.world_noise import Noise
 
 
 class Diffusion(Objective):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from fermo.policies.beso.samplers import Noise
+from fermo.policies.windowed.world_noise import Noise
 
 Network = Callable[[Tensor, float], Tensor]
 """The conditioned network's answer for each of the noised actions ``(N, A, action_size)`` at a level."""

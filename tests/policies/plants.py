@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fermo.policies.base import SolvedPolicy
-from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.registry import config_class, make_policy
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.signal import PlantSpec, Signal
 
 SPEC = PlantSpec(

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError
-from fermo.policies.beso.config import BesoConfig, DiffusionConfig, FlowConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.config import BesoConfig, DiffusionConfig, FlowConfig, GoalConfig
 from fermo.policies.beso.diffusion import Diffusion
 from fermo.policies.beso.flow import INTEGRATORS
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.preconditioning import coefficients
 from fermo.policies.beso.samplers import SAMPLERS
-from fermo.policies.beso.world_noise import world_noise
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
+from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.world_noise import world_noise
 from fermo.signal import PlantSpec, Signal
 
 SPEC = PlantSpec(

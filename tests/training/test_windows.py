@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fermo.errors import FermoError
-from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.checkpoint import load_checkpoint
 from fermo.policies.registry import make_policy
 from fermo.policies.window import ColumnGoal, FutureGoal, Window
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.training.data.goals import column_goals, future_goal_frames, truncated_goal_frames
 from fermo.training.data.reader import Dataset
 from fermo.training.data.samples import WindowSamples, make_samples

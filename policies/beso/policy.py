@@ -18,6 +18,7 @@ from fermo.policies.beso.noise_levels import NOISE_LEVELS
 from fermo.policies.beso.objective import Objective
 from fermo.policies.beso.streaming import streamed_action
 from fermo.policies.beso.transformer import ActionTransformer
+from fermo.policies.windowed.goals import Goals
 from fermo.policies.windowed.memory import Memory
 from fermo.policies.windowed.policy import WindowedPolicy, weighted_mean
 from fermo.policies.windowed.scaling import ActionClip
@@ -46,7 +47,7 @@ class BesoPolicy(WindowedPolicy):
         clip = ShrinkingClip(spec) if config.defects.shrinking_clip else ActionClip(spec)
         super().__init__(spec, config, goals=goals, clip=clip)
         self.objective = _objective(config)
-        self.network = _network(spec, config)
+        self.network = _network(spec, config, goals)
         self.average = SwappedAverage(self.network) if config.defects.swapped_average else None
 
     # Training
@@ -181,11 +182,9 @@ def _objective(config: BesoConfig) -> Objective:
     return ReleasedDiffusion(config.diffusion, config.defects)
 
 
-def _network(spec: PlantSpec, config: BesoConfig) -> ActionTransformer:
-    goal = config.goal
+def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer:
     return ActionTransformer(
         config.network, observation_size=spec.observation_size, action_size=spec.command_size, context=config.context,
-        chunk=config.chunk, goal_frames=0 if goal.kind == "none" else goal.frames,
-        goal_size=goal.size if goal.kind in ("one_hot", "features") else None,
+        chunk=config.chunk, goal_frames=goals.frames, goal_size=goals.vector_size,
         level_per_action=config.noise_levels != "shared", generator=torch.Generator().manual_seed(config.seed),
     )  # fmt: skip

@@ -16,6 +16,9 @@ class Goals(nn.Module):
     """Scales goals and hides some in training; a hidden goal is all zeros, which no sample's goal is by chance.
 
     Attributes:
+        frames: G, successive frames of a goal; 0 for a policy that knows none.
+        vector_size: Elements of a goal that is no observation; None when it is one.
+        size: Elements of a goal, whatever it is.
         counts: Which elements of a scaled goal are told, 1 or 0, shape ``(goal_size,)``.
     """
 
@@ -24,6 +27,8 @@ class Goals(nn.Module):
     def __init__(self, config: GoalSourceConfig, spec: PlantSpec) -> None:
         super().__init__()
         self.config = config
+        self.frames = 0 if config.kind == "none" else config.frames
+        self.vector_size = config.size if config.kind in ("one_hot", "features") else None
         self.size = spec.observation_size if config.kind == "future" else config.size
         self.register_buffer("counts", self._counts(spec), persistent=False)
 

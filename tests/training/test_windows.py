@@ -146,7 +146,7 @@ def test_whole_episodes_are_held_out_and_neither_fitted_nor_learned():
     assert chosen <= set(trainer.learned.tolist())
 
 
-@pytest.mark.parametrize("family", ["mlp_bc", "lipschitz_bc", "actor_mlp", "smooth_bc", "beso"])
+@pytest.mark.parametrize("family", ["mlp_bc", "lipschitz_bc", "actor_mlp", "smooth_bc", "beso", "goal_bc"])
 def test_every_family_that_is_descended_to_can_be_validated(family: str):
     following = demonstrations(seed=1)[0]
     config = BcConfig(steps=2, batch_size=32, validation=0.2)

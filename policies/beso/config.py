@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Density = Literal["log_logistic", "log_normal", "log_uniform", "uniform", "v_diffusion", "discrete", "split_log_normal"]
 SamplerName = Literal["euler", "ddim", "heun", "dpm_2", "euler_ancestral", "dpmpp_2s", "dpmpp_2m", "dpmpp_sde", "lms"]
 ScheduleName = Literal["karras", "exponential", "linear", "cosine", "vp", "ve"]
+ObjectiveName = Literal["edm", "ddpm", "flow"]
 NoiseLevels = Literal["prefix", "streaming", "shared"]
 CHURNING = ("euler", "ddim", "heun", "dpm_2")
 
@@ -27,7 +28,7 @@ class GoalConfig(GoalSourceConfig):
     Attributes:
         guidance: lambda in ``D = D_free + lambda (D_goal - D_free)``; 0 and 1 cost one network pass, others a doubled
             batch.
-        guidance_interval: Noise levels between which `guidance` acts, 1 elsewhere; everywhere when None.
+        guidance_interval: The objective's levels between which `guidance` acts, 1 elsewhere; everywhere when None.
     """
 
     guidance: float = 1.0
@@ -94,6 +95,32 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DdpmConfig:
+    """Noise added in discrete steps and taken out in as many or fewer (Ho et al. 2020; Chi et al. 2023).
+
+    Attributes:
+        training_steps: T, over which noise is added, by squared-cosine betas (Nichol and Dhariwal 2021).
+        sampler: ``"ddpm"``, which draws noise at each step but the last, or ``"ddim"``, which draws none (Song et al.
+            2021).
+        steps: Of sampling, each an evaluation of the network; as many as T, or fewer.
+        clip_sample: Keep the estimated clean action in the range of the demonstrated ones at each step. At the first
+            steps it is the network's error times a thousand, so it needs this unless the network is exact.
+    """
+
+    training_steps: int = 100
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    steps: int = 100
+    clip_sample: bool = True
+
+    def __post_init__(self) -> None:
+        if self.training_steps < 2:
+            raise FermoError(f"training_steps must be at least 2, got {self.training_steps}")
+        require_known("ddpm sampler", self.sampler, ("ddpm", "ddim"))
+        if not 1 <= self.steps <= self.training_steps:
+            raise FermoError(f"steps must lie between 1 and the training's {self.training_steps}, got {self.steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlowConfig:
     """Integration of a learned velocity from noise at t = 0 to actions at t = 1 (Lipman et al. 2023).
 
@@ -148,10 +175,12 @@ class BesoConfig(WindowedConfig):
     """A diffusion policy (BESO, Reuss et al. 2023), or one of flow matching, over a window of the recent past.
 
     Attributes:
+        context: Observations it sees, the latest included, with the actions taken between them.
         chunk: Actions one prediction covers, H; 1 is the paper's.
         stream: Predict bit by bit instead: the chunk stays, its later actions noisier, and each step ends one of them,
             at ``steps / chunk`` evaluations of the network, by Euler's method whatever the sampler.
-        objective: ``"edm"``, denoising after Karras et al. 2022, or ``"flow"``, matching a velocity.
+        objective: ``"edm"``, denoising after Karras et al. 2022; ``"ddpm"``, epsilon prediction in discrete steps, as
+            Diffusion Policy has it; or ``"flow"``, matching a velocity.
         noise_levels: ``"prefix"``: past actions stay clean in training and sampling, and any first part of a chunk may
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.
             ``"shared"``: one level for the whole window; past actions, clean at first, are denoised along (the
@@ -159,22 +188,24 @@ class BesoConfig(WindowedConfig):
         network: The transformer.
         goal: What to reach.
         diffusion: For the objective ``"edm"``.
+        ddpm: For the objective ``"ddpm"``.
         flow: For the objective ``"flow"``.
         defects: Of the released implementation.
     """
 
     stream: bool = False
-    objective: Literal["edm", "flow"] = "edm"
+    objective: ObjectiveName = "edm"
     noise_levels: NoiseLevels = "prefix"
     network: TransformerConfig = field(default_factory=TransformerConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    ddpm: DdpmConfig = field(default_factory=DdpmConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     defects: Defects = field(default_factory=Defects)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_known("objective", self.objective, ("edm", "flow"))
+        require_known("objective", self.objective, get_args(ObjectiveName))
         require_known("noise_levels", self.noise_levels, get_args(NoiseLevels))
         if self.stream:
             self._check_stream()
@@ -185,7 +216,7 @@ class BesoConfig(WindowedConfig):
         require_known("noise schedule", self.diffusion.schedule, schedules)
 
     def _check_stream(self) -> None:
-        steps = self.diffusion.steps if self.objective == "edm" else self.flow.steps
+        steps = {"edm": self.diffusion, "ddpm": self.ddpm, "flow": self.flow}[self.objective].steps
         if self.noise_levels != "streaming":
             raise FermoError(f"a stream needs noise_levels streaming in training, they are {self.noise_levels}")
         if steps % self.chunk or self.execute != 1:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fermo.errors import FermoError
 from fermo.policies.beso.completion import CleanPast, Completion, DriftingPast
 from fermo.policies.beso.config import BesoConfig
+from fermo.policies.beso.ddpm import Ddpm
 from fermo.policies.beso.faithful import LeakingMemory, ReleasedDiffusion, ReleasedGoals, ShrinkingClip, SwappedAverage
 from fermo.policies.beso.flow import FlowMatching
 from fermo.policies.beso.noise_levels import NOISE_LEVELS
@@ -46,7 +47,7 @@ class BesoPolicy(WindowedPolicy):
         goals = ReleasedGoals(config.goal, spec, config.defects)
         clip = ShrinkingClip(spec) if config.defects.shrinking_clip else ActionClip(spec)
         super().__init__(spec, config, goals=goals, clip=clip)
-        self.objective = _objective(config)
+        self.objective = _objective(spec, config)
         self.network = _network(spec, config, goals)
         self.average = SwappedAverage(self.network) if config.defects.swapped_average else None
 
@@ -176,10 +177,14 @@ class BesoPolicy(WindowedPolicy):
         return kind(obs, context=self.config.context, length=length, action_size=self.spec.command_size)
 
 
-def _objective(config: BesoConfig) -> Objective:
-    if config.objective == "flow":
-        return FlowMatching(config.flow)
-    return ReleasedDiffusion(config.diffusion, config.defects)
+def _objective(spec: PlantSpec, config: BesoConfig) -> Objective:
+    match config.objective:
+        case "edm":
+            return ReleasedDiffusion(config.diffusion, config.defects)
+        case "ddpm":
+            return Ddpm(config.ddpm, spec.command_size)
+        case "flow":
+            return FlowMatching(config.flow)
 
 
 def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer:

@@ -79,7 +79,7 @@ class WindowedConfig:
     """What a policy sees, how far it looks ahead, what it is told to reach, and in which units.
 
     Attributes:
-        context: Observations it sees, the latest included, with the actions taken between them.
+        context: Observations it sees, the latest included.
         chunk: Actions one prediction covers, H.
         execute: Of these, how many are carried out before the next prediction.
         goal: What to reach.

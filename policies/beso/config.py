@@ -103,8 +103,8 @@ class DdpmConfig:
         sampler: ``"ddpm"``, which draws noise at each step but the last, or ``"ddim"``, which draws none (Song et al.
             2021).
         steps: Of sampling, each an evaluation of the network; as many as T, or fewer.
-        clip_sample: Keep the estimated clean action in the range of the demonstrated ones at each step. At the first
-            steps it is the network's error times a thousand, so it needs this unless the network is exact.
+        clip_sample: Keep the estimated clean action in the range of the demonstrated ones at each step; the first
+            steps' estimates hold the network's error more than a thousandfold.
     """
 
     training_steps: int = 100

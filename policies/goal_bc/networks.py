@@ -52,14 +52,7 @@ class WindowPerceptron(WindowNetwork):
 class ObservationTransformer(WindowTransformer):
     """Reads ``[g_1 .. g_G] [s_1 .. s_T]``, and answers at each observation, knowing nothing later.
 
-    Args:
-        config: Size.
-        observation_size: Elements of an observation.
-        context: T, observations at most.
-        goal_frames: G, 0 without goals.
-        goal_size: Elements of a goal that is no observation; None when it is one.
-        answer_size: Numbers an answer holds.
-        generator: Of the initial weights, normal with deviation 0.02.
+    Made from the same arguments as `WindowPerceptron`, but for the size; initial weights have deviation 0.02.
     """
 
     def __init__(self, config: TransformerConfig, *, observation_size: int, context: int, goal_frames: int,

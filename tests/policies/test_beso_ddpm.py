@@ -1,6 +1,7 @@
 """The objective `ddpm` against Gaussian data, Ho et al.'s own algorithm and the probability-flow ODE."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,10 @@ from fermo.policies.beso.ddpm import Ddpm, squared_cosine
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.samplers import SAMPLERS
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
-from tests.policies.test_beso_policy import SPEC, STD, counted, data, moments, observations, policy
+from fermo.training.loops.bc import train_bc
+from fermo.training.loops.bc_config import BcConfig
+from tests.policies.test_beso_policy import SMALL, SPEC, STD, counted, data, moments, observations, policy
+from tests.policies.test_goal_bc import two_ways
 
 MEAN = torch.tensor([0.7, -0.4], dtype=torch.float64)
 COVARIANCE = torch.tensor([[0.8, 0.3], [0.3, 0.25]], dtype=torch.float64)
@@ -220,6 +224,18 @@ def test_a_stream_of_ddim_steps_samples_the_exact_distribution_in_the_long_run()
         mean, std = moments(made, obs)
         torch.testing.assert_close(mean, made.observation_normalizer(obs)[0, :2], atol=0.06, rtol=0)
         assert std.tolist() == pytest.approx([STD, STD], rel=0.08)
+
+
+def test_one_training_keeps_both_of_two_ways_by_ddpm_and_by_fewer_steps_of_ddim():
+    obs, actions, _ = two_ways()
+    made = BesoPolicy(SPEC, BesoConfig(objective="ddpm", context=1, network=replace(SMALL, width=32)))
+    train_bc(made, obs, actions, config=BcConfig(steps=400, batch_size=256, lr=5e-3, ema_decay=0.99))
+    for ddpm in (DdpmConfig(), DdpmConfig(sampler="ddim", steps=10)):
+        acting = BesoPolicy(SPEC, replace(made.config, ddpm=ddpm))
+        acting.load_state_dict(made.state_dict())
+        taken = acting.eval().requires_grad_(False).select_action(obs)
+        assert float((taken.abs() > 0.7).all(1).float().mean()) > 0.9
+        assert float((taken[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("noise_levels", ["prefix", "streaming", "shared"])

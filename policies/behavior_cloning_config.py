@@ -29,15 +29,20 @@ class BehaviorCloningConfig(OneStepConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1:
-            raise FermoError(f"hidden must name at least one positive width, got {self.hidden}")
-        activations = get_args(Activation)
-        if self.activation not in activations:
-            raise FermoError(f"activation {self.activation!r} does not exist: choose from {', '.join(activations)}")
-        if self.activation == "groupsort" and any(width % 2 for width in self.hidden):
-            raise FermoError(f"groupsort sorts pairs: every width in hidden must be even, got {self.hidden}")
+        require_perceptron(self.hidden, self.activation)
         if self.loss not in ("mse", "smooth_l1"):
             raise FermoError(f"loss {self.loss!r} does not exist: choose from mse, smooth_l1")
+
+
+def require_perceptron(hidden: tuple[int, ...], activation: str) -> None:
+    """Raise `FermoError` unless hidden layers of these widths with that activation can be built."""
+    if not hidden or min(hidden) < 1:
+        raise FermoError(f"hidden must name at least one positive width, got {hidden}")
+    activations = get_args(Activation)
+    if activation not in activations:
+        raise FermoError(f"activation {activation!r} does not exist: choose from {', '.join(activations)}")
+    if activation == "groupsort" and any(width % 2 for width in hidden):
+        raise FermoError(f"groupsort sorts pairs: every width in hidden must be even, got {hidden}")
 
 
 def require_positive(**values: float) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, tuple[str, str]] = {
     "actor_mlp": ("ActorMlpConfig", "ActorMlpPolicy"),
     "beso": ("BesoConfig", "BesoPolicy"),
+    "goal_bc": ("GoalBcConfig", "GoalBcPolicy"),
     "lipschitz_bc": ("LipschitzBcConfig", "LipschitzBcPolicy"),
     "lipschitz_extension": ("LipschitzExtensionConfig", "LipschitzExtensionPolicy"),
     "mlp_bc": ("MlpBcConfig", "MlpBcPolicy"),

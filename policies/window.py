@@ -37,6 +37,10 @@ class ColumnGoal:
 class Window:
     """T observations, the frame's last, and ``T + H - 1`` actions, of which number T - 1 is the frame's.
 
+    A batch of B windows holds ``"observation"`` ``(B, T, .)``, ``"action"`` ``(B, T + H - 1, .)`` and, where they are
+    not all true, ``"observed"`` ``(B, T)`` and ``"acted"`` ``(B, T + H - 1)``; ``"goal"`` ``(B, G, .)`` with goals,
+    ``"weight"`` ``(B,)`` if any. An observation without time, ``(B, .)``, is an episode's first.
+
     Attributes:
         past: T, the frame's observation included.
         ahead: H, the frame's action included.

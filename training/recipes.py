@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fermo.policies.beso.config import TransformerConfig
+from fermo.policies.goal_bc.config import PerceptronConfig
 from fermo.policies.registry import config_class
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.loops.rl_config import AnyLearner, learner_config
 from fermo.training.loops.solve_config import SolveConfig
@@ -27,6 +28,9 @@ _POLICIES: dict[tuple[str, str], dict[str, Any]] = {
         "context": 2, "network": TransformerConfig(layers=3, heads=4, width=96, **_NO_DROPOUT),
     },
     ("fermo/CartPole-v0", "beso"): _BALANCE_BESO,
+    ("fermo/CartPole-v0", "goal_bc"): {
+        "context": 2, "perceptron": PerceptronConfig(hidden=(64, 64)), "transformer": _BALANCE_BESO["network"],
+    },
     ("fermo/Pendulum-v0", "beso"): _BALANCE_BESO,
     ("fermo/Pendulum-v0", "mlp_bc"): _BALANCE,
     ("fermo/Pendulum-v0", "smooth_bc"): _BALANCE,
@@ -47,14 +51,14 @@ _LOOPS: dict[tuple[str, str], dict[str, Any]] = {
         "steps": 5_000, "batch_size": 256, "lr": 1e-3, "ema_decay": 0.999, "validation": 0.05,
     },
     ("fermo/CartPole-v0", "beso"): _SHORT | {"lr": 1e-3, "validation": 0.05},
+    ("fermo/CartPole-v0", "goal_bc"): _SHORT | {"lr": 1e-3, "validation": 0.05},
     ("fermo/Pendulum-v0", "beso"): _SHORT | {"lr": 1e-3, "validation": 0.05},
     ("fermo/Pendulum-v0", "lipschitz_bc"): _SHORT | {"lr": 1e-2},
 }
 
-# Where a task has none of its own: BESO's own (Reuss et al. 2023).
-_FAMILY_LOOPS: dict[str, dict[str, Any]] = {
-    "beso": {"steps": 40_000, "lr": 1e-4, "weight_decay": 0.01, "ema_decay": 0.999, "validation": 0.05},
-}
+# Where a task has none of its own: BESO's own (Reuss et al. 2023), for its baselines too.
+_LONG = {"steps": 40_000, "lr": 1e-4, "weight_decay": 0.01, "ema_decay": 0.999, "validation": 0.05}
+_FAMILY_LOOPS: dict[str, dict[str, Any]] = {"beso": _LONG, "goal_bc": _LONG}
 
 
 def policy_recipe(task: str, family: str, **overrides: Any) -> Any:

@@ -4,92 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from fermo.errors import FermoError, unknown_name
+from fermo.errors import FermoError
 from fermo.policies.behavior_cloning_config import require_positive
+from fermo.policies.windowed.config import GoalSourceConfig, TransformerConfig, WindowedConfig, require_known
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Density = Literal["log_logistic", "log_normal", "log_uniform", "uniform", "v_diffusion", "discrete", "split_log_normal"]
 SamplerName = Literal["euler", "ddim", "heun", "dpm_2", "euler_ancestral", "dpmpp_2s", "dpmpp_2m", "dpmpp_sde", "lms"]
 ScheduleName = Literal["karras", "exponential", "linear", "cosine", "vp", "ve"]
-GoalKind = Literal["none", "future", "one_hot", "features"]
+ObjectiveName = Literal["edm", "ddpm", "flow"]
 NoiseLevels = Literal["prefix", "streaming", "shared"]
-Scaling = Literal["standard", "min_max", "none"]
 CHURNING = ("euler", "ddim", "heun", "dpm_2")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    """Size of a decoder-only transformer.
-
-    Attributes:
-        layers: Blocks of attention and perceptron.
-        heads: Of the attention; they share the width.
-        width: Of a token.
-        attention_dropout: Share of attention weights dropped in training.
-        residual_dropout: Share of what a block adds that is dropped in training.
-    """
-
-    layers: int = 4
-    heads: int = 4
-    width: int = 128
-    attention_dropout: float = 0.05
-    residual_dropout: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "heads", "width"):
-            if getattr(self, name) < 1:
-                raise FermoError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.width % self.heads:
-            raise FermoError(f"heads share the width evenly: {self.heads} do not divide {self.width}")
-        for name in ("attention_dropout", "residual_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise FermoError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoalConfig:
+class GoalConfig(GoalSourceConfig):
     """What the policy is told to reach, and how strongly it listens.
 
     Attributes:
-        kind: ``"none"``; ``"future"``, observations of the same episode that lie ahead; ``"one_hot"``, a number that
-            the dataset has in `column`; ``"features"``, a vector from there, such as an image's.
-        signals: Of a future observation, those that count; all when empty. The others are told to be at their mean.
-        frames: Successive future observations that make a goal.
-        size: Numbers to choose from, or elements of the vector; unused by the other kinds.
-        column: Extra column of the dataset that holds one-hot goals or features.
-        dropout: Share of training samples whose goal is hidden, which teaches the goal-free policy.
         guidance: lambda in ``D = D_free + lambda (D_goal - D_free)``; 0 and 1 cost one network pass, others a doubled
             batch.
-        guidance_interval: Noise levels between which `guidance` acts, 1 elsewhere; everywhere when None.
+        guidance_interval: The objective's levels between which `guidance` acts, 1 elsewhere; everywhere when None.
     """
 
-    kind: GoalKind = "none"
-    signals: tuple[str, ...] = ()
-    frames: int = 1
-    size: int = 0
-    column: str = "goal"
-    dropout: float = 0.1
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        _require_known("goal kind", self.kind, get_args(GoalKind))
-        if self.frames < 1:
-            raise FermoError(f"a goal has at least one frame, got {self.frames}")
-        vector = self.kind in ("one_hot", "features")
-        if vector and (self.size < 1 or self.frames != 1):
-            raise FermoError(f"a {self.kind} goal needs its size and one frame, got {self.size} and {self.frames}")
-        if self.signals and self.kind != "future":
-            raise FermoError(f"goal signals belong to future goals, the kind is {self.kind}")
-        if not 0 <= self.dropout < 1:
-            raise FermoError(f"goal dropout must lie in [0, 1), got {self.dropout}")
+        super().__post_init__()
         if not math.isfinite(self.guidance):
             raise FermoError(f"guidance must be finite, got {self.guidance}")
         if self.kind != "none" and self.guidance != 1 and self.dropout == 0:
             raise FermoError("guidance other than 1 needs the goal-free policy: give goal dropout above 0")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
             raise FermoError(f"guidance_interval must be two rising noise levels, got {self.guidance_interval}")
+
+    def guidance_at(self, level: float | Tensor) -> float:
+        """The guidance lambda at a noise level."""
+        interval = self.guidance_interval
+        return self.guidance if interval is None or bool(interval[0] <= level <= interval[1]) else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +82,7 @@ class DiffusionConfig:
     churn: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_known("noise density", self.density, get_args(Density))
+        require_known("noise density", self.density, get_args(Density))
         positive = {name: getattr(self, name) for name in ("scale", "scale_above", "sigma_min", "sigma_max", "rho")}
         require_positive(**positive | ({} if self.sigma_data is None else {"sigma_data": self.sigma_data}))
         if self.sigma_min >= self.sigma_max:
@@ -135,6 +92,32 @@ class DiffusionConfig:
         if self.churn < 0 or (self.churn and self.sampler not in CHURNING):
             takers = ", ".join(CHURNING)
             raise FermoError(f"churn {self.churn} does not suit {self.sampler}: give at least 0, to one of {takers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdpmConfig:
+    """Noise added in discrete steps and taken out in as many or fewer (Ho et al. 2020; Chi et al. 2023).
+
+    Attributes:
+        training_steps: T, over which noise is added, by squared-cosine betas (Nichol and Dhariwal 2021).
+        sampler: ``"ddpm"``, which draws noise at each step but the last, or ``"ddim"``, which draws none (Song et al.
+            2021).
+        steps: Of sampling, each an evaluation of the network; as many as T, or fewer.
+        clip_sample: Keep the estimated clean action in the range of the demonstrated ones at each step; the first
+            steps' estimates hold the network's error more than a thousandfold.
+    """
+
+    training_steps: int = 100
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    steps: int = 100
+    clip_sample: bool = True
+
+    def __post_init__(self) -> None:
+        if self.training_steps < 2:
+            raise FermoError(f"training_steps must be at least 2, got {self.training_steps}")
+        require_known("ddpm sampler", self.sampler, ("ddpm", "ddim"))
+        if not 1 <= self.steps <= self.training_steps:
+            raise FermoError(f"steps must lie between 1 and the training's {self.training_steps}, got {self.steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +133,7 @@ class FlowConfig:
     steps: int = 5
 
     def __post_init__(self) -> None:
-        _require_known("flow integrator", self.integrator, ("euler", "heun", "midpoint"))
+        require_known("flow integrator", self.integrator, ("euler", "heun", "midpoint"))
         if self.steps < 1:
             raise FermoError(f"steps must be at least 1, got {self.steps}")
 
@@ -188,16 +171,16 @@ class Defects:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BesoConfig:
+class BesoConfig(WindowedConfig):
     """A diffusion policy (BESO, Reuss et al. 2023), or one of flow matching, over a window of the recent past.
 
     Attributes:
         context: Observations it sees, the latest included, with the actions taken between them.
         chunk: Actions one prediction covers, H; 1 is the paper's.
-        execute: Of these, how many are carried out before the next prediction.
         stream: Predict bit by bit instead: the chunk stays, its later actions noisier, and each step ends one of them,
             at ``steps / chunk`` evaluations of the network, by Euler's method whatever the sampler.
-        objective: ``"edm"``, denoising after Karras et al. 2022, or ``"flow"``, matching a velocity.
+        objective: ``"edm"``, denoising after Karras et al. 2022; ``"ddpm"``, epsilon prediction in discrete steps, as
+            Diffusion Policy has it; or ``"flow"``, matching a velocity.
         noise_levels: ``"prefix"``: past actions stay clean in training and sampling, and any first part of a chunk may
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.
             ``"shared"``: one level for the whole window; past actions, clean at first, are denoised along (the
@@ -205,49 +188,35 @@ class BesoConfig:
         network: The transformer.
         goal: What to reach.
         diffusion: For the objective ``"edm"``.
+        ddpm: For the objective ``"ddpm"``.
         flow: For the objective ``"flow"``.
-        observation_scaling: Per channel: to mean 0 and deviation 1, or to [-1, 1], or not at all.
-        action_scaling: Likewise.
-        seed: Of the initial weights and of the noise in sampling.
         defects: Of the released implementation.
     """
 
-    context: int = 5
-    chunk: int = 1
-    execute: int = 1
     stream: bool = False
-    objective: Literal["edm", "flow"] = "edm"
+    objective: ObjectiveName = "edm"
     noise_levels: NoiseLevels = "prefix"
     network: TransformerConfig = field(default_factory=TransformerConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    ddpm: DdpmConfig = field(default_factory=DdpmConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
-    observation_scaling: Scaling = "standard"
-    action_scaling: Scaling = "standard"
-    seed: int = 0
     defects: Defects = field(default_factory=Defects)
 
     def __post_init__(self) -> None:
-        if self.context < 1:
-            raise FermoError(f"context must be at least 1, got {self.context}")
-        if not 1 <= self.execute <= self.chunk:
-            raise FermoError(f"execute must lie between 1 and the chunk's {self.chunk}, got {self.execute}")
-        _require_known("objective", self.objective, ("edm", "flow"))
-        _require_known("noise_levels", self.noise_levels, get_args(NoiseLevels))
-        for scaling in (self.observation_scaling, self.action_scaling):
-            _require_known("scaling", scaling, get_args(Scaling))
-        if self.seed < 0:
-            raise FermoError(f"seed must not be negative, got {self.seed}")
+        super().__post_init__()
+        require_known("objective", self.objective, get_args(ObjectiveName))
+        require_known("noise_levels", self.noise_levels, get_args(NoiseLevels))
         if self.stream:
             self._check_stream()
         released = self.defects.released_schedules
         samplers = get_args(SamplerName) + (("dpmpp_2m_sde",) if released else ())
         schedules = get_args(ScheduleName) + (("cosine_beta",) if released else ())
-        _require_known("sampler", self.diffusion.sampler, samplers)
-        _require_known("noise schedule", self.diffusion.schedule, schedules)
+        require_known("sampler", self.diffusion.sampler, samplers)
+        require_known("noise schedule", self.diffusion.schedule, schedules)
 
     def _check_stream(self) -> None:
-        steps = self.diffusion.steps if self.objective == "edm" else self.flow.steps
+        steps = {"edm": self.diffusion, "ddpm": self.ddpm, "flow": self.flow}[self.objective].steps
         if self.noise_levels != "streaming":
             raise FermoError(f"a stream needs noise_levels streaming in training, they are {self.noise_levels}")
         if steps % self.chunk or self.execute != 1:
@@ -255,8 +224,3 @@ class BesoConfig:
                              f"chunk {self.chunk} and {steps} steps")  # fmt: skip
         if self.goal.guidance_interval is not None:
             raise FermoError("a stream's actions have all levels at once: leave guidance_interval out")
-
-
-def _require_known(kind: str, name: str, choices: tuple[str, ...]) -> None:
-    if name not in choices:
-        raise unknown_name(kind, name, choices)

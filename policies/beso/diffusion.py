@@ -11,10 +11,11 @@ from torch import Tensor
 from fermo.errors import FermoError
 from fermo.policies.beso import noise_density as density
 from fermo.policies.beso.config import DiffusionConfig
-from fermo.policies.beso.objective import Network, Objective
+from fermo.policies.beso.objective import Network, Objective, pooled_std
 from fermo.policies.beso.preconditioning import coefficients, network_target
-from fermo.policies.beso.samplers import SAMPLERS, Noise, Sampler
+from fermo.policies.beso.samplers import SAMPLERS, Sampler
 from fermo.policies.beso.schedules import SCHEDULES, Schedule, karras
+from fermo.policies.windowed.world_noise import Noise
 
 
 class Diffusion(Objective):
@@ -43,7 +44,7 @@ class Diffusion(Objective):
 
     def fit(self, actions: Tensor) -> None:
         """Measure sigma_data, unless the config gives it, and check that the range of levels holds the data."""
-        config, spread = self.config, float(actions.double().std(0, correction=0).square().mean().sqrt())
+        config, spread = self.config, pooled_std(actions)
         if config.sigma_max < spread:
             raise FermoError(f"sigma_max {config.sigma_max} is below the scaled actions' standard deviation "
                              f"{spread:.3g}: sampling would start inside the data; raise it")  # fmt: skip

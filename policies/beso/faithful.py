@@ -1,13 +1,14 @@
 """The released implementation's own ways (intuitive-robots/beso), each an object that `Defects` switches on.
 
-Two more lie elsewhere: past actions that drift (`completion.DriftingPast`), and goals that avoid the last frame
-(`fermo.training.data.goals.truncated_goal_frames`).
+Past actions that drift lie elsewhere (`completion.DriftingPast`), and so does the choice of goals that avoids the last
+frame (`fermo.training.data.goals.truncated_goal_frames`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 
 from fermo.policies.beso.config import Defects, DiffusionConfig, GoalConfig
 from fermo.policies.beso.diffusion import Diffusion
-from fermo.policies.beso.goals import Goals
-from fermo.policies.beso.memory import Memory
 from fermo.policies.beso.samplers import SAMPLERS, Sampler
-from fermo.policies.beso.scaling import MARGIN, ActionClip
 from fermo.policies.beso.schedules import Schedule, vp_sigma
+from fermo.policies.window import ColumnGoal, FutureGoal
+from fermo.policies.windowed.goals import Goals
+from fermo.policies.windowed.memory import Memory
+from fermo.policies.windowed.scaling import MARGIN, ActionClip
 from fermo.signal import PlantSpec
 
 WIDTH_TEN_DROPPED = (2, 5, 6, 7, 8, 9)  # of Block-Push's observation all but the two blocks' positions
@@ -71,7 +73,7 @@ class ReleasedDiffusion(Diffusion):
 
 
 class ReleasedGoals(Goals):
-    """Goals hidden by element, and reduced by a rule on their width, as far as these are switched on."""
+    """Goals hidden by element, reduced by a rule on their width, and never the last frame, as far as switched on."""
 
     def __init__(self, config: GoalConfig, spec: PlantSpec, defects: Defects) -> None:
         self.defects = defects
@@ -85,6 +87,11 @@ class ReleasedGoals(Goals):
         if self.size == 10:
             counts[list(WIDTH_TEN_DROPPED)] = 0.0
         return counts
+
+    def source(self) -> FutureGoal | ColumnGoal | None:
+        """Never the last frame, and near it raw zeros."""
+        found = super().source()
+        return replace(found, truncated=self.defects.truncated_goals) if isinstance(found, FutureGoal) else found
 
     def hide(self, goal: Tensor) -> Tensor:
         """Each element for itself, so that hardly any goal is hidden whole."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fermo.policies.beso.config import FlowConfig
 from fermo.policies.beso.objective import Network, Objective
-from fermo.policies.beso.samplers import Noise
+from fermo.policies.windowed.world_noise import Noise
 
 Velocity = Callable[[Tensor, float], Tensor]
 

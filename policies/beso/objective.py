@@ -1,7 +1,7 @@
 """What the network learns and how actions come of it: one interface for diffusion and for flow matching.
 
-Both corrupt a scaled action with noise of a *level* that is 0 for a clean action: sigma in diffusion, 1 - t in flow
-matching. A level may differ from action to action.
+All corrupt a scaled action with noise of a *level* that is 0 for a clean action: sigma in diffusion, the number of the
+step in DDPM, 1 - t in flow matching. A level may differ from action to action.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from fermo.policies.beso.samplers import Noise
+from fermo.policies.windowed.world_noise import Noise
 
 Network = Callable[[Tensor, float], Tensor]
 """The conditioned network's answer for each of the noised actions ``(N, A, action_size)`` at a level."""
@@ -62,3 +62,8 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def sample(self, network: Network, x: Tensor, noise: Noise) -> Tensor:
         """From such a start to scaled actions, both ``(N, A, action_size)``."""
+
+
+def pooled_std(actions: Tensor) -> float:
+    """Standard deviation of scaled actions, ``(M, action_size)``: all channels together, each around its mean."""
+    return float(actions.double().std(0, correction=0).square().mean().sqrt())

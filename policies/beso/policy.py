@@ -10,76 +10,55 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError
-from fermo.policies.base import Policy
 from fermo.policies.beso.completion import CleanPast, Completion, DriftingPast
 from fermo.policies.beso.config import BesoConfig
+from fermo.policies.beso.ddpm import Ddpm
 from fermo.policies.beso.faithful import LeakingMemory, ReleasedDiffusion, ReleasedGoals, ShrinkingClip, SwappedAverage
 from fermo.policies.beso.flow import FlowMatching
-from fermo.policies.beso.goals import guidance_at
-from fermo.policies.beso.memory import Memory
 from fermo.policies.beso.noise_levels import NOISE_LEVELS
 from fermo.policies.beso.objective import Objective
-from fermo.policies.beso.samplers import Noise
-from fermo.policies.beso.scaling import ActionClip, make_normalizer
 from fermo.policies.beso.streaming import streamed_action
 from fermo.policies.beso.transformer import ActionTransformer
-from fermo.policies.window import ColumnGoal, FutureGoal, Window
+from fermo.policies.windowed.goals import Goals
+from fermo.policies.windowed.memory import Memory
+from fermo.policies.windowed.policy import WindowedPolicy, weighted_mean
+from fermo.policies.windowed.scaling import ActionClip
+from fermo.policies.windowed.world_noise import Noise
 from fermo.signal import PlantSpec
 
 ConditionedNetwork = Callable[[Tensor, float | Tensor], Tensor]
 """The network's answers for what is sampled, at one level for all of it or one an action."""
 
 
-class BesoPolicy(Policy):
+class BesoPolicy(WindowedPolicy):
     """Noise becomes a chunk of actions that fits what was seen, what was done and what is to be reached.
 
-    `select_action` remembers what it saw and answered; `predict_action_chunk` does not, so it may be asked again. The
-    noise of world i is a function of the config's seed, i, the episode and the step, whatever the other worlds are.
-
     Attributes:
-        window: What a training sample holds.
-        goal: Scaled goal of each world, or one for all, ``(N or 1, G, goal_size)``; None for the goal-free policy.
+        objective: What the network learns, and how actions come of it.
+        network: The transformer.
+        average: Averaged weights beside the last ones; None where they simply are the weights.
     """
 
     family: ClassVar[str] = "beso"
     config: BesoConfig
-    window: Window
+    network: ActionTransformer
 
     def __init__(self, spec: PlantSpec, config: BesoConfig) -> None:
-        super().__init__(spec, config)
-        self.horizon = config.chunk
-        self.window = Window(past=config.context, ahead=config.chunk, goal=_window_goal(config))
-        self.observation_normalizer = make_normalizer(config.observation_scaling, spec.observations)
-        self.action_normalizer = make_normalizer(config.action_scaling, spec.commands)
-        self.goals = ReleasedGoals(config.goal, spec, config.defects)
-        self.clip = ShrinkingClip(spec) if config.defects.shrinking_clip else ActionClip(spec)
-        self.objective = _objective(config)
-        self.network = _network(spec, config)
+        goals = ReleasedGoals(config.goal, spec, config.defects)
+        clip = ShrinkingClip(spec) if config.defects.shrinking_clip else ActionClip(spec)
+        super().__init__(spec, config, goals=goals, clip=clip)
+        self.objective = _objective(spec, config)
+        self.network = _network(spec, config, goals)
         self.average = SwappedAverage(self.network) if config.defects.swapped_average else None
-        self.goal: Tensor | None = None
-        self._memory: Memory | None = None
 
     # Training
 
-    def fit_normalization(self, observations: Tensor, actions: Tensor) -> None:
-        """Fit both scalings, the clipping bounds and, in diffusion, sigma_data.
-
-        Args:
-            observations: Shape ``(M, observation_size)``, SI units.
-            actions: Shape ``(M, command_size)`` or ``(M, 1, command_size)``.
-
-        Raises:
-            FermoError: The data are empty or hold NaN or infinity, or the noise levels do not suit their spread.
-        """
-        actions = actions.reshape(-1, self.spec.command_size)
-        self.observation_normalizer.fit(observations)
-        self.action_normalizer.fit(actions)
-        self.clip.fit(actions)
-        self.objective.fit(self.action_normalizer(actions))
+    def _fit_scaled(self, actions: Tensor) -> None:
+        self.objective.fit(actions)
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Biases, positions and normalisations."""
-        return [] if self.config.defects.decayed_everything else self.network.undecayed()
+        return [] if self.config.defects.decayed_everything else super().undecayed_parameters()
 
     def take_average(self, average: list[Tensor]) -> None:
         """Copy the averaged weights in, once."""
@@ -92,32 +71,18 @@ class BesoPolicy(Policy):
         """The objective's regression error, over the noised actions of each window; randomness is torch's current one.
 
         Args:
-            batch: As of `Window`: ``"observation"`` ``(B, T, .)``, ``"action"`` ``(B, T + H - 1, .)`` and, where they
-                are not all true, ``"observed"`` ``(B, T)`` and ``"acted"`` ``(B, T + H - 1)``; ``"goal"``
-                ``(B, G, .)`` for a policy with goals, ``"weight"`` ``(B,)`` if any. An observation without time,
-                ``(B, .)``, is an episode's first.
+            batch: As of `fermo.policies.window.Window`.
         """
-        observations, actions = _timed(batch["observation"]), _timed(batch["action"])
-        observed = batch.get("observed", observations.new_ones(observations.shape[:2], dtype=torch.bool))
-        clean = self.action_normalizer(actions)
+        observations, observed, clean, acted = self._scaled_window(batch)
         levels, noise = NOISE_LEVELS[self.config.noise_levels](self.objective, clean), torch.randn_like(clean)
         noised = self.objective.noised(clean, noise, levels)
         answers = self.network(
             self.objective.network_input(noised, levels), self.objective.network_level(levels),
-            self.observation_normalizer(observations), observed, self._training_goal(batch),
+            observations, observed, self._training_goal(batch),
         )  # fmt: skip
         error = (answers - self.objective.network_target(clean, noise, levels)).square().mean(-1)
-        counted = (levels > 0) & batch.get("acted", torch.ones_like(levels, dtype=torch.bool))
-        weights = counted * batch["weight"][:, None] if "weight" in batch else counted.to(error.dtype)
-        loss = (error * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+        loss = weighted_mean(error, (levels > 0) & acted, batch)
         return loss, {"loss": loss.detach()}
-
-    def _training_goal(self, batch: dict[str, Tensor]) -> Tensor | None:
-        if self.window.goal is None:
-            return None
-        if "goal" not in batch:
-            raise FermoError(f"this policy learns from goals of kind {self.config.goal.kind}, and the batch has none")
-        return self.goals.hide(self.goals.scaled(batch["goal"], self.observation_normalizer))
 
     def why_not_exportable(self) -> str | None:
         """It has memory and chance."""
@@ -129,40 +94,12 @@ class BesoPolicy(Policy):
 
     # Acting
 
-    def set_goal(self, goal: Tensor | None) -> None:
-        """What to reach from now on; kept over resets. None asks for the goal-free policy.
+    def _forget(self) -> None:
+        if not self.config.defects.leaking_context:
+            super()._forget()
 
-        Args:
-            goal: Shape ``(G, goal_size)`` for all worlds or ``(N, G, goal_size)``, in SI units; G may be left out when
-                it is 1.
-
-        Raises:
-            FermoError: The goal is of another shape, holds NaN or infinity, or the policy knows no goals.
-        """
-        self.goal = None if goal is None else self.goals.check(goal)
-
-    def reset(self, mask: Tensor | None = None) -> None:
-        """Begin the next episode in the worlds of `mask`; with None begin anew, repeating the noise from its start."""
-        if self._memory is not None and mask is not None and len(mask) == len(self._memory.left):
-            self._memory.begin(mask)
-        elif not self.config.defects.leaking_context:
-            self._memory = None
-
-    def select_action(self, obs: Tensor) -> Tensor:
-        """The action to apply now, shape ``(N, command_size)``; it and `obs` are remembered."""
-        memory = self._remembered(obs)
-        if self.config.stream:
-            action = self._streamed(obs, memory)
-        else:
-            if self.config.execute == 1 or memory.due().any():
-                memory.adopt(self.predict_action_chunk(obs)[:, : self.config.execute])
-            action = memory.next_action()
-        memory.remember(obs, action)
-        return action
-
-    def remember(self, obs: Tensor, action: Tensor) -> None:
-        """For those who carry out chunks themselves: what was seen and what was done, after any safety limit."""
-        self._remembered(obs).remember(obs, action)
+    def _next_action(self, obs: Tensor, memory: Memory) -> Tensor:
+        return self._streamed(obs, memory) if self.config.stream else super()._next_action(obs, memory)
 
     def predict_action_chunk(self, obs: Tensor, prefix: Tensor | None = None) -> Tensor:
         """The next H actions, shape ``(N, H, command_size)``, differentiable in `obs`; nothing is remembered.
@@ -197,16 +134,12 @@ class BesoPolicy(Policy):
         x = completion.begin(self.objective.start(noise(blank)))
         return completion.chunk(self.objective.sample(network, x, noise))
 
-    def _unscaled(self, action: Tensor) -> Tensor:
-        return self.clip(self.action_normalizer.inverse(action))
-
     def _network(self, obs: Tensor, memory: Memory, completion: Completion) -> ConditionedNetwork:
         """The network given what the worlds saw and did, and their goals."""
-        observations, observed = memory.seen(obs)
-        states, goal = self.observation_normalizer(observations), self._goal_of(len(obs))
+        states, observed, goal = self._seen(obs, memory)
 
         def network(x: Tensor, level: float | Tensor) -> Tensor:
-            guidance = 1.0 if self.goal is None else guidance_at(self.config.goal, level)
+            guidance = 1.0 if self.goal is None else self.config.goal.guidance_at(level)
             return completion.own(self._guided(*completion.window(x, level), states, observed, goal, guidance))
 
         return network
@@ -238,55 +171,25 @@ class BesoPolicy(Policy):
             raise FermoError(f"the prefix has shape {tuple(prefix.shape)}, it must have {needed}")
         return CleanPast(scaled, self.action_normalizer(prefix))
 
-    def _goal_of(self, worlds: int) -> Tensor | None:
-        """What the network is told to reach, ``(N, G, .)``."""
-        config = self.config.goal
-        if self.window.goal is None:
-            return None
-        reference = self.observation_normalizer.mean
-        if self.goal is None:
-            if config.dropout == 0:
-                raise FermoError("this policy always saw a goal (goal dropout 0), so it needs one: call set_goal first")
-            return reference.new_zeros(worlds, config.frames, self.goals.size)
-        if len(self.goal) not in (1, worlds):
-            raise FermoError(f"the goal is for {len(self.goal)} worlds and there are {worlds}: call set_goal again")
-        scaled = self.goals.scaled(self.goal.to(reference.device), self.observation_normalizer)
-        return scaled.expand(worlds, -1, -1)
-
-    def _remembered(self, obs: Tensor) -> Memory:
-        """The memory of these worlds; another number of them, or another device, begins anew."""
-        if self._memory is None or not self._memory.suits(obs):
-            kind = LeakingMemory if self.config.defects.leaking_context else Memory
-            length = self.config.chunk if self.config.stream else self.config.execute
-            self._memory = kind(obs.detach(), context=self.config.context, length=length,
-                                action_size=self.spec.command_size)  # fmt: skip
-        return self._memory
+    def _blank_memory(self, obs: Tensor) -> Memory:
+        kind = LeakingMemory if self.config.defects.leaking_context else Memory
+        length = self.config.chunk if self.config.stream else self.config.execute
+        return kind(obs, context=self.config.context, length=length, action_size=self.spec.command_size)
 
 
-def _timed(value: Tensor) -> Tensor:
-    return value if value.ndim == 3 else value[:, None]
+def _objective(spec: PlantSpec, config: BesoConfig) -> Objective:
+    match config.objective:
+        case "edm":
+            return ReleasedDiffusion(config.diffusion, config.defects)
+        case "ddpm":
+            return Ddpm(config.ddpm, spec.command_size)
+        case "flow":
+            return FlowMatching(config.flow)
 
 
-def _window_goal(config: BesoConfig) -> FutureGoal | ColumnGoal | None:
-    goal = config.goal
-    if goal.kind == "none":
-        return None
-    if goal.kind == "future":
-        return FutureGoal(frames=goal.frames, truncated=config.defects.truncated_goals)
-    return ColumnGoal(name=goal.column, size=goal.size, one_hot=goal.kind == "one_hot")
-
-
-def _objective(config: BesoConfig) -> Objective:
-    if config.objective == "flow":
-        return FlowMatching(config.flow)
-    return ReleasedDiffusion(config.diffusion, config.defects)
-
-
-def _network(spec: PlantSpec, config: BesoConfig) -> ActionTransformer:
-    goal = config.goal
+def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer:
     return ActionTransformer(
         config.network, observation_size=spec.observation_size, action_size=spec.command_size, context=config.context,
-        chunk=config.chunk, goal_frames=0 if goal.kind == "none" else goal.frames,
-        goal_size=goal.size if goal.kind in ("one_hot", "features") else None,
+        chunk=config.chunk, goal_frames=goals.frames, goal_size=goals.vector_size,
         level_per_action=config.noise_levels != "shared", generator=torch.Generator().manual_seed(config.seed),
     )  # fmt: skip

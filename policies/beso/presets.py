@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from fermo.errors import unknown_name
-from fermo.policies.beso.config import BesoConfig, Defects, DiffusionConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.config import BesoConfig, Defects, DiffusionConfig, GoalConfig
+from fermo.policies.windowed.config import TransformerConfig
 
 _BENCHMARKS: dict[str, BesoConfig] = {
     "kitchen": BesoConfig(

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fermo.policies.windowed.world_noise import Noise
+
 Denoise = Callable[[Tensor, float], Tensor]
-Noise = Callable[[Tensor], Tensor]
 
 
 def generator_noise(generator: torch.Generator) -> Noise:

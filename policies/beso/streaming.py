@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fermo.policies.beso.memory import Memory
 from fermo.policies.beso.objective import Objective
-from fermo.policies.beso.samplers import Noise
+from fermo.policies.windowed.memory import Memory
+from fermo.policies.windowed.world_noise import Noise
 
 
 def streamed_action(objective: Objective, network: Callable[[Tensor, Tensor], Tensor], memory: Memory, noise: Noise,

@@ -45,6 +45,9 @@ MISTAKES = {
     "train SO101-PickCube lipschitz_bc --policy.gamma-weight 0.1": "give gamma, a fixed bound, or gamma_weight",
     "train SO101-PickCube lipschitz_extension --policy.alpha 0": "alpha must be positive",
     "train SO101-PickCube lipschitz_extension --training.sample 10": "did you mean --training.samples?",
+    "train CartPole goal_bc --policy.head gmm": "invalid choice 'gmm'",
+    "train CartPole goal_bc --policy.head behavior_transformer --policy.chunk 2": "give chunk 1, not 2",
+    "train CartPole beso --policy.ddpm.steps 200": "steps must lie between 1 and the training's 100",
     "train Hopper mlp_bc": "choose from BlockPush-v0, CartPole-v0, Pendulum-v0, SO101-PickCube-v0",
     "train Hopper sca": "did you mean 'sac'?",
     "train Hopper ppo --training.gama 0.9": "did you mean --training.gamma?",
@@ -185,6 +188,13 @@ def test_train_records_fits_and_resumes(tmp_path: Path, capsys: pytest.CaptureFi
     main([*command, "--resume"])
     main(["certify", str(checkpoint)])
     assert "holds" in capsys.readouterr().out
+
+
+def test_a_head_is_chosen_by_name_and_stands_in_the_checkpoint(tmp_path: Path) -> None:
+    command = ["train", "CartPole", "goal_bc", "--policy.head", "mixture", "--policy.mixture.components", "3"]
+    main([*command, "--num-envs", "8", "--training.steps", "4", "--folder", str(tmp_path / "run")])
+    kept = json.loads((tmp_path / "run/train/checkpoint/config.json").read_text())["config"]
+    assert (kept["head"], kept["mixture"]["components"], kept["context"]) == ("mixture", 3, 2)
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

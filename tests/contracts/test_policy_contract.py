@@ -18,7 +18,7 @@ from fermo.training.loops.solve import train_solve
 from fermo.training.loops.solve_config import SolveConfig
 from tests.policies.plants import SPEC, demonstrations, fitted_policy
 
-FAMILIES = ("mlp_bc", "lipschitz_bc", "actor_mlp", "lipschitz_extension", "smooth_bc", "beso")
+FAMILIES = ("mlp_bc", "lipschitz_bc", "actor_mlp", "lipschitz_extension", "smooth_bc", "beso", "goal_bc")
 
 
 @pytest.fixture(params=FAMILIES)

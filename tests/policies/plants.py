@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fermo.policies.base import SolvedPolicy
-from fermo.policies.beso.config import TransformerConfig
+from fermo.policies.goal_bc.config import PerceptronConfig
 from fermo.policies.registry import config_class, make_policy
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.signal import PlantSpec, Signal
 
 SPEC = PlantSpec(
@@ -24,7 +25,9 @@ SPEC = PlantSpec(
     rate_hz=25.0,
 )
 
-_SMALL = {"hidden": (32, 32), "network": TransformerConfig(layers=2, heads=2, width=32)}  # where a family has them
+_TRANSFORMER = TransformerConfig(layers=2, heads=2, width=32)
+_SMALL = {"hidden": (32, 32), "network": _TRANSFORMER, "transformer": _TRANSFORMER,
+          "perceptron": PerceptronConfig(hidden=(32, 32))}  # fmt: skip  where a family has them
 
 
 def demonstrations(samples: int = 512, seed: int = 0) -> tuple[Tensor, Tensor]:

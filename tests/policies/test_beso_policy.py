@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError
-from fermo.policies.beso.config import BesoConfig, DiffusionConfig, FlowConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.config import BesoConfig, DdpmConfig, DiffusionConfig, FlowConfig, GoalConfig
 from fermo.policies.beso.diffusion import Diffusion
 from fermo.policies.beso.flow import INTEGRATORS
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.preconditioning import coefficients
 from fermo.policies.beso.samplers import SAMPLERS
-from fermo.policies.beso.world_noise import world_noise
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
+from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.world_noise import world_noise
 from fermo.signal import PlantSpec, Signal
 
 SPEC = PlantSpec(
@@ -410,7 +411,7 @@ def test_a_prefix_is_kept_and_the_rest_follows_it(sampler: Any):
     assert torch.equal(made.predict_action_chunk(obs, free), free), "all decided"
 
 
-@pytest.mark.parametrize("objective", ["edm", "flow"])
+@pytest.mark.parametrize("objective", ["edm", "ddpm", "flow"])
 def test_the_network_is_told_that_past_and_prefix_are_clean(objective: Any):
     made, obs = policy(chunk=3, objective=objective), observations()
     for seed in range(3):
@@ -445,10 +446,11 @@ def test_a_prefix_that_does_not_fit_is_refused():
 
 def stream_policy(objective: Any = "edm") -> BesoPolicy:
     return policy(chunk=4, stream=True, noise_levels="streaming", objective=objective,
-                  diffusion=DiffusionConfig(steps=8, sigma_data=1.0), flow=FlowConfig(steps=8))  # fmt: skip
+                  diffusion=DiffusionConfig(steps=8, sigma_data=1.0), ddpm=DdpmConfig(steps=8),
+                  flow=FlowConfig(steps=8))  # fmt: skip
 
 
-@pytest.mark.parametrize("objective", ["edm", "flow"])
+@pytest.mark.parametrize("objective", ["edm", "ddpm", "flow"])
 def test_a_stream_costs_a_share_of_the_steps_and_starts_with_a_whole_chunk(objective: Any):
     made = stream_policy(objective)
     batches = counted(made)
@@ -491,7 +493,7 @@ def test_a_stream_of_one_world_restarts_without_the_others():
     [
         ({"context": 0}, "context must be at least 1"),
         ({"chunk": 2, "execute": 3}, "execute must lie between 1 and the chunk's 2"),
-        ({"objective": "ddpm"}, "unknown objective 'ddpm'"),
+        ({"objective": "dppm"}, "unknown objective 'dppm': did you mean 'ddpm'"),
         ({"noise_levels": "share"}, "did you mean 'shared'"),
         ({"stream": True}, "noise_levels streaming"),
         ({"stream": True, "noise_levels": "streaming", "chunk": 2}, "multiple of chunk steps"),

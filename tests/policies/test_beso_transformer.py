@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from fermo.errors import FermoError
-from fermo.policies.beso.config import TransformerConfig
-from fermo.policies.beso.transformer import INITIAL_STD, ActionTransformer, Block, Gpt
+from fermo.policies.beso.transformer import ActionTransformer
+from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.transformer import INITIAL_STD, Block, Gpt
 
 CONFIG = TransformerConfig(layers=3, heads=2, width=32)
 T, H, G = 4, 3, 2

@@ -16,7 +16,7 @@ from tests.policies.plants import SPEC, demonstrations, fitted_policy
 
 CONFIG = BcConfig(steps=24, batch_size=96, lr=3e-3, warmup_steps=4, ema_decay=0.9, weight_decay=0.01, grad_clip=1.0,
                   log_every=5, checkpoint_every=7, seed=3)  # fmt: skip
-FAMILIES = ("mlp_bc", "lipschitz_bc", "beso")
+FAMILIES = ("mlp_bc", "lipschitz_bc", "beso", "goal_bc")
 
 
 def train(family: str, *, policy=None, config=CONFIG, **options):

@@ -17,6 +17,8 @@ from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush, BlockPushConfig
 from fermo.errors import FermoError
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.presets import default
+from fermo.policies.goal_bc.policy import GoalBcPolicy
+from fermo.policies.goal_bc.presets import baseline
 from fermo.training.bench.block_push import GoalOutcome, Goals, behaviour_entropy, evaluate_goals, score_goals
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.block_push_curation import MODE_COLUMN, TARGET_COLUMN
@@ -87,13 +89,19 @@ def test_facing_goals_ask_for_the_demonstrations_own_pairs_in_any_layout(flips: 
     assert torch.equal(facing.facing(shown.targets).observations, shown.observations)
 
 
-def test_a_diffusion_policy_takes_these_goals() -> None:
-    spec = BlockPush().spec
-    config = default("block_push", goal_signals=GOAL_SIGNALS)
-    small = replace(config, network=replace(config.network, layers=1, heads=2, width=16))
-    task = BlockPush(BlockPushConfig(episode_s=0.3))
-    found = evaluate_goals(task, BesoPolicy(spec, small), goals(4), seed=0)
-    assert found.lengths.tolist() == [3] * 4 and found.modes.tolist() == [-1] * 4
+def test_a_diffusion_policy_and_its_baselines_take_these_goals() -> None:
+    spec, task = BlockPush().spec, BlockPush(BlockPushConfig(episode_s=0.3))
+    diffusion = default("block_push", goal_signals=GOAL_SIGNALS)
+    regression = baseline("block_push", "regression", goal_signals=GOAL_SIGNALS)
+    small = replace(diffusion.network, layers=1, heads=2, width=16)
+    assert (regression.transformer, regression.context) == (diffusion.network, diffusion.context)
+    assert regression.goal.signals == GOAL_SIGNALS and regression.goal.kind == "future"
+    for policy in (
+        BesoPolicy(spec, replace(diffusion, network=small)),
+        GoalBcPolicy(spec, replace(regression, transformer=small)),
+    ):
+        found = evaluate_goals(task, policy, goals(4), seed=0)
+        assert found.lengths.tolist() == [3] * 4 and found.modes.tolist() == [-1] * 4
 
 
 def dataset(**extras: np.ndarray) -> Dataset:

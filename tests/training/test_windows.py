@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fermo.errors import FermoError
-from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig, TransformerConfig
+from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.checkpoint import load_checkpoint
 from fermo.policies.registry import make_policy
 from fermo.policies.window import ColumnGoal, FutureGoal, Window
+from fermo.policies.windowed.config import TransformerConfig
 from fermo.training.data.goals import column_goals, future_goal_frames, truncated_goal_frames
 from fermo.training.data.reader import Dataset
 from fermo.training.data.samples import WindowSamples, make_samples
@@ -145,7 +146,7 @@ def test_whole_episodes_are_held_out_and_neither_fitted_nor_learned():
     assert chosen <= set(trainer.learned.tolist())
 
 
-@pytest.mark.parametrize("family", ["mlp_bc", "lipschitz_bc", "actor_mlp", "smooth_bc", "beso"])
+@pytest.mark.parametrize("family", ["mlp_bc", "lipschitz_bc", "actor_mlp", "smooth_bc", "beso", "goal_bc"])
 def test_every_family_that_is_descended_to_can_be_validated(family: str):
     following = demonstrations(seed=1)[0]
     config = BcConfig(steps=2, batch_size=32, validation=0.2)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError, unknown_name
-from fermo.policies.beso.config import GoalConfig
 from fermo.policies.normalizer import Normalizer
+from fermo.policies.window import ColumnGoal, FutureGoal
+from fermo.policies.windowed.config import GoalSourceConfig
 from fermo.signal import PlantSpec
 
 
@@ -15,14 +16,19 @@ class Goals(nn.Module):
     """Scales goals and hides some in training; a hidden goal is all zeros, which no sample's goal is by chance.
 
     Attributes:
+        frames: G, successive frames of a goal; 0 for a policy that knows none.
+        vector_size: Elements of a goal that is no observation; None when it is one.
+        size: Elements of a goal, whatever it is.
         counts: Which elements of a scaled goal are told, 1 or 0, shape ``(goal_size,)``.
     """
 
     counts: Tensor
 
-    def __init__(self, config: GoalConfig, spec: PlantSpec) -> None:
+    def __init__(self, config: GoalSourceConfig, spec: PlantSpec) -> None:
         super().__init__()
         self.config = config
+        self.frames = 0 if config.kind == "none" else config.frames
+        self.vector_size = config.size if config.kind in ("one_hot", "features") else None
         self.size = spec.observation_size if config.kind == "future" else config.size
         self.register_buffer("counts", self._counts(spec), persistent=False)
 
@@ -35,6 +41,15 @@ class Goals(nn.Module):
                 raise unknown_name("goal signal", name, slices)
             counts[slices[name]] = 1.0
         return counts
+
+    def source(self) -> FutureGoal | ColumnGoal | None:
+        """Where training finds them."""
+        config = self.config
+        if config.kind == "none":
+            return None
+        if config.kind == "future":
+            return FutureGoal(frames=config.frames)
+        return ColumnGoal(name=config.column, size=config.size, one_hot=config.kind == "one_hot")
 
     def check(self, goal: Tensor) -> Tensor:
         """A goal or one a world as ``(1 or N, G, goal_size)``, float32.
@@ -67,9 +82,3 @@ class Goals(nn.Module):
     def hide(self, goal: Tensor) -> Tensor:
         """Set whole samples' goals to zero, each with the dropout's probability, from torch's current stream."""
         return goal * (torch.rand(len(goal), 1, 1, device=goal.device) >= self.config.dropout)
-
-
-def guidance_at(config: GoalConfig, level: float | Tensor) -> float:
-    """The guidance lambda at a noise level."""
-    interval = config.guidance_interval
-    return config.guidance if interval is None or bool(interval[0] <= level <= interval[1]) else 1.0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fermo.policies.beso.samplers import Noise
-from fermo.policies.beso.world_noise import world_noise
+from fermo.policies.windowed.world_noise import Noise, world_noise
 
 
 class Memory:

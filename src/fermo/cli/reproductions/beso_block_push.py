@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fermo.errors import FermoError
 from fermo.training.reproduce.pooled import seeds_and_all
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace, register
 
 if TYPE_CHECKING:
+    from fermo.policies.goal_bc.config import HeadName
     from fermo.training.bench.goal_methods import GoalTrials, Method
 
-METHODS = {"beso": "BESO", "faithful": "BESO as released"}
+METHODS = {
+    "beso": "BESO", "gcbc": "GCBC, transformer", "gcbc-mlp": "GCBC, perceptron", "gmm": "GMM", "c-bet": "C-BeT",
+    "ddpm": "DDPM, 100 steps", "ddim": "DDIM, 10 steps", "faithful": "BESO as released",
+}  # fmt: skip
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}
-_TRAINED = {Budget.SMOKE: ("beso",), Budget.SMALL: ("beso",), Budget.PAPER: tuple(METHODS)}
+_TRAINED = {Budget.SMOKE: ("beso", "gcbc"), Budget.SMALL: ("beso", "gcbc", "ddpm"), Budget.PAPER: tuple(METHODS)}
 _DEMONSTRATIONS = {Budget.SMOKE: (12, 4), Budget.SMALL: (1000, 100), Budget.PAPER: (1000, 100)}
 
 
@@ -64,21 +68,40 @@ def _trials(budget: Budget) -> GoalTrials:
 
 
 def _method(name: str, budget: Budget) -> Method:
-    from fermo.envs.tasks.block_push import GOAL_SIGNALS
-    from fermo.policies.beso.config import TransformerConfig
-    from fermo.policies.beso.presets import default, faithful
+    """All share window, goals, scalings and size; below the published budget the size is smaller for all."""
+    from fermo.policies.beso.presets import faithful
+    from fermo.policies.windowed.config import TransformerConfig
     from fermo.training.bench.goal_methods import Method
     from fermo.training.loops.bc_config import BcConfig
 
-    loop = BcConfig(steps=60_000, batch_size=1024, lr=1e-4, warmup_steps=0, ema_decay=0.999, validation=0.05)
+    loop = BcConfig(steps=60_000, batch_size=1024, lr=1e-4, warmup_steps=0, ema_decay=0.999, validation=0.05,
+                    device="cuda")  # fmt: skip
     if name == "faithful":
         return Method(family="beso", policy=faithful("block_push"), loop=replace(loop, lr_decay=0.99))
-    policy = default("block_push", goal_signals=GOAL_SIGNALS)
+    policy = _policy(name)
+    family = "goal_bc" if name in ("gcbc", "gcbc-mlp", "gmm", "c-bet") else "beso"
     if budget is Budget.PAPER:
-        return Method(family="beso", policy=policy, loop=replace(loop, device="cuda"))
-    policy = replace(policy, network=TransformerConfig(layers=3, heads=4, width=96))
-    loop = replace(loop, steps=300 if budget is Budget.SMOKE else 12_000, batch_size=256, lr=1e-3, warmup_steps=100)
-    return Method(family="beso", policy=policy, loop=loop)
+        return Method(family=family, policy=policy, loop=loop)
+    part = "network" if family == "beso" else "transformer"
+    policy = replace(policy, **{part: TransformerConfig(layers=3, heads=4, width=96)})
+    loop = replace(loop, steps=300 if budget is Budget.SMOKE else 12_000, batch_size=256, lr=1e-3, warmup_steps=100,
+                   device="cpu")  # fmt: skip
+    return Method(family=family, policy=policy, loop=loop)
+
+
+def _policy(name: str) -> Any:
+    from fermo.envs.tasks.block_push import GOAL_SIGNALS
+    from fermo.policies.beso.config import DdpmConfig
+    from fermo.policies.beso.presets import default
+    from fermo.policies.goal_bc.presets import baseline
+
+    if name in ("beso", "ddpm", "ddim"):
+        policy = default("block_push", goal_signals=GOAL_SIGNALS)
+        steps = DdpmConfig() if name == "ddpm" else DdpmConfig(sampler="ddim", steps=10)
+        return policy if name == "beso" else replace(policy, objective="ddpm", ddpm=steps)
+    heads: dict[str, HeadName] = {"gmm": "mixture", "c-bet": "behavior_transformer"}
+    policy = baseline("block_push", heads.get(name, "regression"), goal_signals=GOAL_SIGNALS)
+    return replace(policy, backbone="perceptron") if name == "gcbc-mlp" else policy
 
 
 def _check(results: Results) -> None:

@@ -18,11 +18,11 @@ class ActionSource(ABC):
 
     Attributes:
         spec: Which signals it reads, and how often it is asked.
-        chunks: What became of its chunks; None where it has none.
+        report: What became of its chunks; None where it has none.
     """
 
     spec: PlantSpec
-    chunks: ChunkReport | None = None
+    report: ChunkReport | None = None
 
     @abstractmethod
     def begin(self, robot: Robot) -> None:

@@ -53,7 +53,7 @@ class ChunkedActions(ActionSource):
         FermoError: The policy cannot do what the chunking needs.
     """
 
-    chunks: ChunkReport
+    report: ChunkReport
 
     def __init__(self, policy: ChunkPolicy, chunking: Chunking, inference: Inference) -> None:
         problem = policy.why_no_prefix() if chunking.needs_prefix else None
@@ -61,7 +61,7 @@ class ChunkedActions(ActionSource):
             raise FermoError(f"{chunking.name} chunking goes on from decided actions: {problem}")
         self.spec = policy.spec
         execute = chunking.executed(policy.horizon)
-        self.chunks = ChunkReport(
+        self.report = ChunkReport(
             mode=chunking.name, horizon=policy.horizon, execute=execute, rate_hz=policy.spec.rate_hz
         )
         self._chunking, self._inference = chunking, inference
@@ -80,7 +80,7 @@ class ChunkedActions(ActionSource):
         observation = flat_observation(self.spec, robot.read())
         self._inference.start(Request(observation=observation, prefix=self._decided.actions, first=True))
         self._take_up(self._inference.wait(), entry=0)
-        self.chunks.begin_episode()
+        self.report.begin_episode()
 
     def next_action(self, reading: Reading) -> np.ndarray:
         """See `ActionSource`: takes up a chunk that has arrived, and asks for the next one when it is time to."""
@@ -88,21 +88,21 @@ class ChunkedActions(ActionSource):
         if self._asked:
             self._look_for_answer()
         left = len(self._plan.actions) - self._position
-        if not self._asked and left <= self.chunks.horizon - self.chunks.execute:
+        if not self._asked and left <= self.report.horizon - self.report.execute:
             self._ask(max(0, left))
         return self._plan.upcoming(self._position, 1).actions[0]
 
     def carried_out(self, command: np.ndarray) -> None:
         """See `ActionSource`; the policy is told before it computes the next chunk."""
         self._done.append((self._observation, command))
-        self.chunks.note(command, int(self._plan.upcoming(self._position, 1).origin[0]))
+        self.report.note(command, int(self._plan.upcoming(self._position, 1).origin[0]))
         self._position += 1
         self._consumed += 1
 
     def _ask(self, left: int) -> None:
         if not self._chunking.goes_on:
             self._plan = self._plan.upcoming(0, self._position)
-        count = self._chunking.decided(self.chunks.delays, left, self.chunks.horizon)
+        count = self._chunking.decided(self.report.delays, left, self.report.horizon)
         self._decided = self._plan.upcoming(self._position, count)
         self._inference.start(
             Request(observation=self._observation, prefix=self._decided.actions, done=tuple(self._done))
@@ -114,20 +114,20 @@ class ChunkedActions(ActionSource):
         if chunk is None:
             return
         self._asked = False
-        self.chunks.delays.append(self._consumed)
-        self.chunks.late += self._chunking.needs_prefix and self._consumed > len(self._decided.actions)
+        self.report.delays.append(self._consumed)
+        self.report.late += self._chunking.needs_prefix and self._consumed > len(self._decided.actions)
         entry = self._chunking.entry(self._consumed)
         if entry < len(chunk):
             self._take_up(chunk, entry)
         else:
-            self.chunks.dropped += 1
+            self.report.dropped += 1
 
     def _take_up(self, chunk: np.ndarray, entry: int) -> None:
-        own = np.full(len(chunk) - len(self._decided.actions), self.chunks.chunks)
+        own = np.full(len(chunk) - len(self._decided.actions), self.report.chunks)
         origin = np.concatenate([self._decided.origin, own])
         needed = (origin != HOLD) | (np.arange(len(chunk)) < entry)  # it came before these holds
         self._plan, self._position = Plan(actions=chunk[needed], origin=origin[needed]), entry
-        self.chunks.chunks += 1
+        self.report.chunks += 1
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def run_episodes(
         dry_run: Torque stays off.
     """
     source = action_source(policy)
-    report = DeployReport(loop=LoopReport(rate_hz=source.spec.rate_hz), chunks=source.chunks)
+    report = DeployReport(loop=LoopReport(rate_hz=source.spec.rate_hz), chunks=source.report)
     for index in range(episodes):
         cube, start_height = None, 0.0
         if supervisor:

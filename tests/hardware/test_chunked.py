@@ -38,7 +38,7 @@ def test_a_real_time_chunk_begins_with_what_was_carried_out_while_it_was_compute
     # Before a delay is known, all four that are left are decided; then the two that a chunk takes.
     assert policy.asked == [(1, []), (6, [4, 5, 6, 7]), (10, [1004, 1005]), (14, [2004, 2005])][: len(policy.asked)]
     assert robot.commands == [0, 1, 2, 3, 4, 5, 6, 7, 1004, 1005, 2002, 2003]
-    assert source.chunks.delays == [2] * len(source.chunks.delays) and source.chunks.holds == source.chunks.late == 0
+    assert source.report.delays == [2] * len(source.report.delays) and source.report.holds == source.report.late == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +51,7 @@ def test_whatever_the_delays_every_period_has_its_action_and_the_policy_knows_wh
     delays: list[int], execute: int, kind: type[Chunking]
 ):
     source, policy, robot = run(kind(execute=execute), [0, *delays], steps=50)
-    report, commands = source.chunks, robot.commands
+    report, commands = source.report, robot.commands
     (origins,) = report.origins
     assert len(commands) == len(origins) == 50 and report.delays == delays[: len(report.delays)]
     assert [command.item() for command in report.commands[0]] == commands
@@ -84,13 +84,13 @@ def test_naive_switching_jumps_to_the_action_meant_for_now_and_synchronous_waits
     assert robot.commands == [0, 1, 2, 3, 4, 5, 1002, 1003, 1004]
     source, policy, robot = run(Synchronous(execute=4), itertools.repeat(2), steps=9)
     assert robot.commands == [0, 1, 2, 3, 3, 3, 1000, 1001, 1002]
-    assert source.chunks.holds == 2 and all(prefix == [] for _, prefix in policy.asked)
+    assert source.report.holds == 2 and all(prefix == [] for _, prefix in policy.asked)
 
 
 def test_a_late_chunk_is_waited_for_holding_and_the_report_says_so():
     source, policy, robot = run(RealTimeChunking(execute=4), [0, 6, 1, 1, 1, 1], steps=16)
     assert robot.commands[:11] == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 1006]
-    told = source.chunks.summary()
+    told = source.report.summary()
     assert (told["holds"], told["late"], told["dropped"], told["delay_actions"]["max"]) == (2, 1, 0, 6)
     # The next one is told to begin with six: the two that are left, and holds; it comes before they are needed.
     assert policy.asked[2][1] == [1006, 1007, 1007, 1007, 1007, 1007]
@@ -100,13 +100,13 @@ def test_a_late_chunk_is_waited_for_holding_and_the_report_says_so():
 def test_a_chunk_that_is_all_past_when_it_comes_is_dropped_and_the_robot_stays_where_it_is():
     source, _, robot = run(RealTimeChunking(execute=4), [0] + [HORIZON + 3] * 9, steps=60)
     assert robot.commands == [0, 1, 2, 3, 4, 5, 6] + [7] * 53
-    assert source.chunks.dropped == len(source.chunks.delays) == 5 and source.chunks.chunks == 1
+    assert source.report.dropped == len(source.report.delays) == 5 and source.report.chunks == 1
 
 
 def test_the_policy_remembers_what_the_limits_left_of_its_actions():
     source, policy, robot = run(NaiveSwitching(execute=4), itertools.repeat(1), robot=Recorder(limit=1000.5), steps=20)
     assert max(command for _, command in policy.remembered) == 1000.5 == max(robot.commands)
-    assert source.chunks.commands[0][-1] == 1000.5
+    assert source.report.commands[0][-1] == 1000.5
 
 
 def test_an_episode_begins_anew_and_waits_for_its_first_chunk_outside_the_loop():
@@ -114,11 +114,11 @@ def test_an_episode_begins_anew_and_waits_for_its_first_chunk_outside_the_loop()
     inference = CountedInference(ChunkPredictor(policy), clock, [5, 3, 5, 3])
     source = ChunkedActions(policy, RealTimeChunking(execute=4), inference)
     report = run_policy(robot, source, clock=clock, steps=6)  # ends while a chunk is computed
-    assert report.start[0] == pytest.approx(5 / 25) and source.chunks.delays == []
+    assert report.start[0] == pytest.approx(5 / 25) and source.report.delays == []
     run_policy(robot, source, clock=clock, steps=6)
     assert robot.commands[6:] == [2000, 2001, 2002, 2003, 2004, 2005] and len(policy.remembered) == 4
-    assert [len(commands) for commands in source.chunks.commands] == [6, 6]
-    assert json.loads(json.dumps(source.chunks.summary()))["chunks"] == 2
+    assert [len(commands) for commands in source.report.commands] == [6, 6]
+    assert json.loads(json.dumps(source.report.summary()))["chunks"] == 2
 
 
 @pytest.mark.parametrize(("gives", "reason"), [(None, "the network is broken"), (np.nan, "NaN or infinity")])
@@ -156,7 +156,7 @@ def test_the_thread_computes_while_the_loop_goes_on_and_what_it_raises_arrives()
         assert [step() for _ in range(6)] == [0, 1, 2, 3, 4, 5]  # the policy computes since the fifth
         policy.gate.release()
         source._inference._future.exception(timeout=60)  # type: ignore[union-attr]
-        assert [step() for _ in range(2)] == [1002, 1003] and source.chunks.delays == [2]
+        assert [step() for _ in range(2)] == [1002, 1003] and source.report.delays == [2]
         step()
         policy.gate.release()
         source._inference._future.exception(timeout=60)  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def test_leaving_waits_for_the_thread_so_that_nobody_uses_the_policy_afterwards(
 def test_a_policy_without_chunks_is_asked_every_period_as_ever_and_refused_where_it_should_chunk():
     policy = fitted_policy("mlp_bc")
     with acting(policy, WallClock()) as source:
-        assert source.chunks is None
+        assert source.report is None
     with pytest.raises(FermoError, match="this mlp_bc predicts one action"), acting(
         policy, WallClock(), NaiveSwitching()
     ):

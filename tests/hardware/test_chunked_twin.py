@@ -106,7 +106,7 @@ def test_in_real_time_the_loop_goes_on_while_a_thread_computes() -> None:
             policy, clock, RealTimeChunking(), delay_s=0.1
         ) as source:
             report = run_policy(robot, source, clock=clock, steps=30)
-    assert source.chunks is not None
-    (commands,) = source.chunks.commands
+    assert source.report is not None
+    (commands,) = source.report.commands
     assert len(commands) == len(report.start) == 30 - report.misses
-    assert all(delay >= 1 for delay in source.chunks.delays)
+    assert all(delay >= 1 for delay in source.report.delays)

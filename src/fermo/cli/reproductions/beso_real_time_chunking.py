@@ -17,6 +17,8 @@ TASK = "fermo/SO101-PickCube-v0"
 CHUNK, EXECUTE = 24, 12
 """Actions in a chunk, about one second, and of these carried out before the next is asked for."""
 
+_DELAYS_MS = (100, 200, 300)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Spent:
@@ -27,9 +29,9 @@ class _Spent:
         steps: Gradient steps.
         policy: What changes in the task's recipe.
         delays_ms: Injected, in simulated time.
-        wall_ms: Injected, in real time.
+        wall_ms: Injected on the wall clock, which says nothing on a machine that is busy with other things.
         episodes: Tries of each mode under each delay.
-        wall_episodes: Tries of each mode in real time.
+        wall_episodes: Tries of each mode on the wall clock.
         trials: Held-out starts in simulation.
     """
 
@@ -50,10 +52,10 @@ def _spent(budget: Budget) -> _Spent:
     return {
         Budget.SMOKE: _Spent(demonstrations=32, steps=600, policy=modest, delays_ms=(200,), wall_ms=(), episodes=2,
                              wall_episodes=0, trials=4),
-        Budget.SMALL: _Spent(demonstrations=256, steps=5_000, policy=modest, delays_ms=(100, 200, 300), wall_ms=(200,),
-                             episodes=20, wall_episodes=5, trials=128),
-        Budget.PAPER: _Spent(demonstrations=1024, steps=40_000, policy={}, delays_ms=(100, 200, 300),
-                             wall_ms=(100, 200, 300), episodes=100, wall_episodes=20, trials=512),
+        Budget.SMALL: _Spent(demonstrations=256, steps=5_000, policy=modest, delays_ms=_DELAYS_MS, wall_ms=(),
+                             episodes=10, wall_episodes=0, trials=128),
+        Budget.PAPER: _Spent(demonstrations=1024, steps=40_000, policy={}, delays_ms=_DELAYS_MS,
+                             wall_ms=_DELAYS_MS, episodes=100, wall_episodes=20, trials=512),
     }[budget]  # fmt: skip
 
 
@@ -151,15 +153,12 @@ def _check(results: Results) -> None:
             raise FermoError(f"the delay did not reach the robot in {cell}: synchronous chunking never held")
 
 
-_MEASURES = {
-    "jerk": "jerk at seams", "inner_jerk": "jerk inside chunks", "largest_step": "largest step at a seam",
-    "delay": "actions during an inference, median", "holds": "holds", "success": "success",
-}  # fmt: skip
+_MEASURES = {"jerk": "jerk at seams", "inner_jerk": "jerk inside chunks", "success": "success"}
 
 
 def _rows() -> tuple[Row, ...]:
-    cells = [(f"delay={ms}ms", f"{ms} ms") for ms in (100, 200, 300)]
-    cells += [(f"wall-clock/delay={ms}ms", f"{ms} ms on the wall clock") for ms in (100, 200, 300)]
+    cells = [(f"delay={ms}ms", f"{ms} ms") for ms in _DELAYS_MS]
+    cells += [(f"wall-clock/delay={ms}ms", f"{ms} ms on the wall clock") for ms in _DELAYS_MS]
     return (
         Row(cell="train", number="success", label="success in simulation without delay"),
         *(Row(cell=cell, number=f"{mode}/{number}", label=f"{title}: {label}, {mode}")

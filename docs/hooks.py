@@ -166,6 +166,31 @@ def smoothness() -> str:
     return "\n".join(lines)
 
 
+def chunking() -> str:
+    """The measures of ``beso-real-time-chunking`` by delay and mode, largest budget."""
+    from fermo.hardware.chunking import CHUNKINGS
+
+    measures = ("jerk", "inner_jerk", "largest_step", "delay", "holds", "late", "success")
+    home = Path(__file__).parents[1] / "reproductions" / "beso-real-time-chunking"
+    budget = next((name for name in ("paper", "small", "smoke") if (home / f"{name}.json").exists()), None)
+    lines = [f"{budget or 'not run yet'}:\n",
+             "| delay | mode | jerk at seams [rad/s^3] | inside chunks | largest step at a seam [rad] | actions in an "
+             "inference | holds | late | success |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    cells = json.loads((home / f"{budget}.json").read_text(encoding="utf-8"))["cells"] if budget else []
+    for cell in cells:
+        for mode in CHUNKINGS:
+            told = [cell["numbers"].get(f"{mode}/{measure}") for measure in measures]
+            if all(told):
+                row = [cell["cell"].replace("delay=", ""), mode, *map(_with_interval, told)]
+                lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _with_interval(number: dict[str, Any]) -> str:
+    interval = "" if number["low"] is None else f" [{number['low']:.3g}, {number['high']:.3g}]"
+    return f"{number['value']:.3g}{interval}"
+
+
 def performance() -> str:
     """Speed and profiles, from the JSON in ``benchmarks/results/``."""
     from fermo.benchmarks.page import markdown
@@ -199,6 +224,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cart pole": rows_of("cart-pole-trade-off"),
     "trade off": trade_off,
     "smoothness": smoothness,
+    "chunking": chunking,
     "performance": performance,
     "divergence": divergence,
 }

@@ -16,6 +16,10 @@ from fermo.controllers.arm_filter import ArmFilter
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.controllers.kinematics import SerialChain
 from fermo.errors import FermoError
+from fermo.hardware.action_source import ActionSource, action_source
+from fermo.hardware.chunk_report import ChunkReport
+from fermo.hardware.chunked import acting
+from fermo.hardware.chunking import Chunking
 from fermo.hardware.clock import Clock, WallClock
 from fermo.hardware.filtered_robot import FilteredRobot, FilterReport
 from fermo.hardware.loop import LoopReport, Tick, check_plant, run_policy
@@ -72,6 +76,7 @@ class DeployReport:
         lockstep: Whether time was simulated; the loop's times are then simulated too.
         qpos: Poses of the first recorded episodes for video, each ``(T, nq)``.
         video_rate: Of those poses [Hz].
+        chunks: What became of the policy's chunks; None where it was asked for every action.
         safety: What the safety filter did; None where there was none.
     """
 
@@ -81,6 +86,7 @@ class DeployReport:
     lockstep: bool = False
     qpos: list[np.ndarray] = field(default_factory=list)
     video_rate: float = VIDEO_RATE
+    chunks: ChunkReport | None = None
     safety: FilterReport | None = None
 
     @property
@@ -96,6 +102,7 @@ class DeployReport:
             "loop": self.loop.to_json(),
             "differences": list(self.differences),
             "lockstep": self.lockstep,
+            "chunks": self.chunks.summary() if self.chunks else None,
             "safety": self.safety.to_json() if self.safety else None,
         }
 
@@ -110,7 +117,7 @@ def start_pose(seed: int, episode: int) -> tuple[tuple[float, float, float], np.
 
 
 def run_episodes(
-    policy: Policy,
+    policy: Policy | ActionSource,
     robot: Robot,
     clock: Clock,
     *,
@@ -138,7 +145,8 @@ def run_episodes(
         on_episode: Called after every try.
         dry_run: Torque stays off.
     """
-    report = DeployReport(loop=LoopReport(rate_hz=policy.spec.rate_hz))
+    source = action_source(policy)
+    report = DeployReport(loop=LoopReport(rate_hz=source.spec.rate_hz), chunks=source.report)
     for index in range(episodes):
         cube, start_height = None, 0.0
         if supervisor:
@@ -148,7 +156,7 @@ def run_episodes(
         fault = ""
         try:
             run_policy(
-                robot, policy, clock=clock, duration_s=seconds, on_tick=on_tick, dry_run=dry_run, report=report.loop
+                robot, source, clock=clock, duration_s=seconds, on_tick=on_tick, dry_run=dry_run, report=report.loop
             )
         except RobotError as error:
             fault = str(error)
@@ -221,11 +229,14 @@ def deploy_on_twin(
     seconds: float = EPISODE_S,
     video: int = 0,
     safety: ArmFilterConfig | None = None,
+    chunking: Chunking | None = None,
+    inference_delay: float = 0.0,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> DeployReport:
     """Start an SO-101 twin, run `episodes` tries of a policy or checkpoint folder on it, score them.
 
-    With `safety`, every command passes a safety filter first.
+    With `safety`, every command passes a safety filter first. With `chunking`, the policy's chunks are computed while
+    the loop goes on, each `inference_delay` seconds longer than it takes.
     """
     certified = None if isinstance(policy, Policy) else Path(policy)
     if not isinstance(policy, Policy):
@@ -233,10 +244,11 @@ def deploy_on_twin(
     with spawn_twin("so101", lockstep=lockstep, seed=seed) as twin, connect_twin(twin) as (robot, clock):
         filtered = filtered_so101(robot, safety, certified) if safety else None
         robot = filtered or robot
-        report = run_episodes(
-            policy, robot, clock, episodes=episodes, seconds=seconds, seed=seed, supervisor=twin.supervisor,
-            video=video, on_episode=on_episode,
-        )  # fmt: skip
+        with acting(policy, clock, chunking, delay_s=inference_delay) as source:
+            report = run_episodes(
+                source, robot, clock, episodes=episodes, seconds=seconds, seed=seed, supervisor=twin.supervisor,
+                video=video, on_episode=on_episode,
+            )  # fmt: skip
         report.differences, report.lockstep = twin.differences, lockstep
         report.safety = filtered.report if filtered else None
     return report
@@ -253,6 +265,8 @@ def deploy(
     seconds: float = EPISODE_S,
     dry_run: bool = False,
     safety: ArmFilterConfig | None = None,
+    chunking: Chunking | None = None,
+    inference_delay: float = 0.0,
     on_tick: Callable[[Tick], None] | None = None,
 ) -> DeployReport:
     """Run a checkpoint on an arm, or on a twin that is already running: the driver cannot tell them apart.
@@ -267,6 +281,8 @@ def deploy(
         seconds: Length of each [s].
         dry_run: Compute commands, pass them to `on_tick`, leave torque off.
         safety: Of a safety filter that every command passes first; None does without.
+        chunking: How one of the policy's chunks gives way to the next; None asks for every action and waits for it.
+        inference_delay: Added to every inference of a chunk [s].
         on_tick: Called every policy period.
 
     Raises:
@@ -282,9 +298,10 @@ def deploy(
     driven = ServoProcess(robot, port=port, tracker=tracker, name=name)
     check_plant(policy.spec, driven.spec)
     filtered = filtered_so101(driven, safety, Path(checkpoint)) if safety else None
-    with filtered or driven as connected:
+    clock = WallClock()
+    with acting(policy, clock, chunking, delay_s=inference_delay) as source, filtered or driven as connected:
         report = run_episodes(
-            policy, connected, WallClock(), episodes=episodes, seconds=seconds, dry_run=dry_run, on_tick=on_tick
+            source, connected, clock, episodes=episodes, seconds=seconds, dry_run=dry_run, on_tick=on_tick
         )
     report.safety = filtered.report if filtered else None
     return report

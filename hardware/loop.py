@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from fermo.errors import FermoError
+from fermo.hardware.action_source import ActionSource, action_source
 from fermo.hardware.clock import Clock, WallClock
 from fermo.hardware.robot import Applied, Reading, Robot, RobotState
+from fermo.hardware.spread import spread
 from fermo.policies.base import Policy
 from fermo.signal import PlantSpec
 
@@ -69,7 +70,7 @@ class LoopReport:
         return {
             "rate_hz": self.rate_hz,
             "ticks": len(self.start),
-            **{name: _spread(1000 * np.array(values)) for name, values in times.items()},
+            **{name: spread(1000 * np.array(values)) for name, values in times.items()},
             "misses": self.misses,
             "stale_reads": self.stale_reads,
             "clipped": self.clipped,
@@ -92,7 +93,7 @@ def check_plant(policy: PlantSpec, robot: PlantSpec) -> None:
 
 def run_policy(
     robot: Robot,
-    policy: Policy,
+    policy: Policy | ActionSource,
     *,
     clock: Clock | None = None,
     steps: int | None = None,
@@ -105,7 +106,7 @@ def run_policy(
 
     Args:
         robot: Connected; a `ServoedRobot` or `ServoProcess` interpolates between the policy's targets.
-        policy: Its spec says which signals it reads, and how often.
+        policy: What decides; its spec says which signals it reads, and how often.
         clock: Time; the wall clock when None.
         steps: How many policy periods.
         duration_s: How long instead [s].
@@ -128,9 +129,10 @@ def run_policy(
     before = Counter(getattr(robot, "counts", Counter()))
     if not dry_run and robot.state is not RobotState.ARMED:
         robot.arm()
-    policy.reset()
+    source = action_source(policy)
     try:
-        _run(robot, policy, clock, steps, on_tick, dry_run, report)
+        source.begin(robot)
+        _run(robot, source, clock, steps, on_tick, dry_run, report)
     finally:
         if not dry_run:
             robot.stop()
@@ -140,10 +142,10 @@ def run_policy(
 
 
 def _run(
-    robot: Robot, policy: Policy, clock: Clock, steps: int, on_tick: Callable[[Tick], None] | None, dry_run: bool,
+    robot: Robot, source: ActionSource, clock: Clock, steps: int, on_tick: Callable[[Tick], None] | None, dry_run: bool,
     report: LoopReport,
 ) -> None:  # fmt: skip
-    period = 1.0 / policy.spec.rate_hz
+    period = 1.0 / source.spec.rate_hz
     deadline = clock.now()
     last_sequence = -1
     done = 0
@@ -151,8 +153,9 @@ def _run(
         clock.sleep_until(deadline)
         woke, began = clock.now(), time.perf_counter()
         reading = robot.read()
-        action = choose_action(policy, reading)
+        action = source.next_action(reading)
         applied = None if dry_run else robot.write(action)
+        source.carried_out(action if applied is None else applied.command)
         if done:
             report.period.append(woke - report.start[-1])
         report.start.append(woke)
@@ -172,19 +175,3 @@ def _run(
         done += missed
         deadline += missed * period
     clock.sleep_until(deadline)
-
-
-def choose_action(policy: Policy, reading: Reading) -> np.ndarray:
-    """The policy's action on one reading, ``(command_size,)`` float64."""
-    flat = np.concatenate([reading.signals[signal.name].ravel() for signal in policy.spec.observations])
-    parameter = next(policy.parameters(), torch.zeros(0))
-    observation = torch.as_tensor(flat, dtype=parameter.dtype, device=parameter.device)[None]
-    with torch.no_grad():
-        return policy.select_action(observation)[0].double().cpu().numpy()
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    if values.size == 0:
-        return {"median": 0.0, "p99": 0.0, "max": 0.0}
-    median, p99, largest = np.percentile(values, [50, 99, 100])
-    return {"median": float(median), "p99": float(p99), "max": float(largest)}

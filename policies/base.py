@@ -140,3 +140,28 @@ class SolvedPolicy(Policy):
         Raises:
             FermoError: The data do not determine a policy, or the solver gave up.
         """
+
+
+class ChunkPolicy(Policy):
+    """A policy whose chunks others carry out: a real-time loop goes on with one while the next one is computed."""
+
+    @abstractmethod
+    def predict_action_chunk(self, obs: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """The next H actions, shape ``(N, H, command_size)``, differentiable in `obs`; nothing is remembered.
+
+        Args:
+            obs: Shape ``(N, observation_size)``, SI units.
+            prefix: The first d of them where they are decided already, ``(N, d, command_size)`` with ``d <= H``; they
+                come back unchanged.
+
+        Raises:
+            FermoError: The prefix does not fit, or `why_no_prefix` says that none can be taken.
+        """
+
+    @abstractmethod
+    def remember(self, obs: Tensor, action: Tensor) -> None:
+        """Take note of what was seen, ``(N, observation_size)``, and what was then done, ``(N, command_size)``."""
+
+    def why_no_prefix(self) -> str | None:
+        """Why no action of a chunk can be decided beforehand; None when any first part can."""
+        return None

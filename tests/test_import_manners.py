@@ -63,6 +63,7 @@ def test_the_face_loads_nothing_heavy(code: str) -> None:
         "fermo.training.loops.rl_config",
         "fermo.training.recipes",
         "fermo.hardware.registry",
+        "fermo.hardware.chunking",
         "fermo.controllers.arm_filter_config",
         "fermo.assets.catalogue",
         "fermo.training.reproduce.registry",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError
+from fermo.policies.base import ChunkPolicy
 from fermo.policies.beso.completion import CleanPast, Completion, DriftingPast
 from fermo.policies.beso.config import BesoConfig
 from fermo.policies.beso.ddpm import Ddpm
@@ -30,7 +31,7 @@ ConditionedNetwork = Callable[[Tensor, float | Tensor], Tensor]
 """The network's answers for what is sampled, at one level for all of it or one an action."""
 
 
-class BesoPolicy(WindowedPolicy):
+class BesoPolicy(WindowedPolicy, ChunkPolicy):
     """Noise becomes a chunk of actions that fits what was seen, what was done and what is to be reached.
 
     Attributes:
@@ -118,6 +119,12 @@ class BesoPolicy(WindowedPolicy):
             chunk = self._unscaled(self._sampled(self._network(obs, memory, completion), completion, noise))
         return chunk if prefix is None else torch.cat([prefix.to(chunk.dtype), chunk[:, prefix.shape[1] :]], dim=1)
 
+    def why_no_prefix(self) -> str | None:
+        """Trained with one noise level for all, it has never seen clean actions beside noisy ones."""
+        if self.config.noise_levels != "shared":
+            return None
+        return "a prefix needs a policy trained with noise_levels prefix or streaming, not shared"
+
     def _streamed(self, obs: Tensor, memory: Memory) -> Tensor:
         completion, noise = self._completion(memory, None), memory.noise(self.config.seed)
         network = self._network(obs, memory, completion)
@@ -159,9 +166,9 @@ class BesoPolicy(WindowedPolicy):
 
     def _completion(self, memory: Memory, prefix: Tensor | None) -> Completion:
         scaled = self.action_normalizer(memory.actions)
+        if prefix is not None and (problem := self.why_no_prefix()):
+            raise FermoError(problem)
         if self.config.noise_levels == "shared":
-            if prefix is not None:
-                raise FermoError("a prefix needs a policy trained with noise_levels prefix or streaming, not shared")
             return DriftingPast(scaled)
         if prefix is None:
             return CleanPast(scaled)

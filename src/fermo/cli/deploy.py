@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from fermo.cli.parsing import existing_checkpoint, parse
 from fermo.controllers.arm_filter_config import ArmFilterConfig
 from fermo.errors import FermoError, unknown_name
+from fermo.hardware.chunking import Chunking, make_chunking
 
 if TYPE_CHECKING:
+    from fermo.hardware.chunk_report import ChunkReport
     from fermo.hardware.deploy import DeployReport, Episode
     from fermo.hardware.filtered_robot import FilterReport
     from fermo.hardware.loop import Tick
@@ -37,6 +39,10 @@ class DeployOptions:
         dry_run: Print commands, leave torque off.
         filter: Pass every command through a safety filter: joint limits, and half-spaces that the tool stays in.
         safety: Of that filter.
+        chunking: Compute the next chunk of actions while the present one is carried out: ``real-time`` goes on from
+            what is carried out meanwhile, ``naive`` knows nothing of it, ``synchronous`` holds still until it is there.
+        execute: Actions of a chunk that are carried out before the next is asked for; half of them when omitted.
+        inference_delay: Make every inference of a chunk this much slower [s].
         report: Write episodes and loop timing to this JSON file.
     """
 
@@ -53,6 +59,9 @@ class DeployOptions:
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     filter: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     safety: ArmFilterConfig = field(default_factory=ArmFilterConfig)
+    chunking: Literal["real-time", "naive", "synchronous"] | None = None
+    execute: int | None = None
+    inference_delay: float = 0.0
     report: Path | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +69,15 @@ class DeployOptions:
             raise FermoError(f"episodes and seconds must be positive, got {self.episodes} and {self.seconds}")
         if self.safety != ArmFilterConfig() and not self.filter:
             raise FermoError("--safety says how to filter: add --filter")
+        if self.chunking is None and (self.execute is not None or self.inference_delay):
+            raise FermoError("--execute and --inference-delay are about chunks: add --chunking real-time")
+        if self.inference_delay < 0:
+            raise FermoError(f"inference-delay cannot be negative, got {self.inference_delay:g} s")
+        self.mode()
+
+    def mode(self) -> Chunking | None:
+        """How one chunk gives way to the next; None where the policy is asked for every action."""
+        return make_chunking(self.chunking, execute=self.execute) if self.chunking else None
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -91,7 +109,7 @@ def _on_twin(options: DeployOptions, folder: Path) -> DeployReport:
 
     return deploy_on_twin(
         folder, episodes=options.episodes, lockstep=options.lockstep, seed=options.seed, seconds=options.seconds,
-        safety=options.safety if options.filter else None, on_episode=_print_episode,
+        on_episode=_print_episode, **_between(options),
     )  # fmt: skip
 
 
@@ -104,8 +122,14 @@ def _on_port(options: DeployOptions, folder: Path) -> DeployReport:
     return deploy(
         folder, options.robot, port=str(options.port), tracker=_endpoint(options.tracker), name=options.name,
         episodes=options.episodes, seconds=options.seconds, dry_run=options.dry_run,
-        safety=options.safety if options.filter else None, on_tick=_print_tick if options.dry_run else None,
+        on_tick=_print_tick if options.dry_run else None, **_between(options),
     )  # fmt: skip
+
+
+def _between(options: DeployOptions) -> dict[str, Any]:
+    """What stands between policy and robot, wherever that is."""
+    return {"safety": options.safety if options.filter else None, "chunking": options.mode(),
+            "inference_delay": options.inference_delay}  # fmt: skip
 
 
 def _endpoint(text: str | None) -> tuple[str, int] | None:
@@ -133,14 +157,31 @@ def _print_report(report: DeployReport) -> None:
     summary = report.loop.summary()
     print(f"loop: {summary['ticks']} ticks at {summary['rate_hz']:g} Hz")
     for name, times in ((name, value) for name, value in summary.items() if name.endswith("_ms")):
-        spread = ", ".join(f"{kind} {value:.2f}" for kind, value in times.items())
-        print(f"  {name.removesuffix('_ms'):<9} [ms] {spread}")
+        print(f"  {name.removesuffix('_ms'):<9} [ms] {_spread(times, '.2f')}")
     counts = {name: summary[name] for name in ("misses", "stale_reads", "clipped", "rejected")}
     print(f"  counts    {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    if report.chunks:
+        _print_chunks(report.chunks)
     if report.safety:
         _print_safety(report.safety)
     for difference in report.differences:
         print(f"twin differs: {difference}")
+
+
+def _print_chunks(report: ChunkReport) -> None:
+    told = report.summary()
+    print(f"chunks: {told['chunks']} of {told['horizon']} actions, {told['mode']}, the next one asked for after "
+          f"{told['execute']}")  # fmt: skip
+    print(f"  carried out during an inference [actions] {_spread(told['delay_actions'], 'g')}")
+    print(f"  counts    {', '.join(f'{name} {told[name]}' for name in ('holds', 'late', 'dropped'))}")
+    print(f"  jerk at seams       [rad/s^3] {_spread(told['seam_jerk'], '.0f')}")
+    print(f"  jerk inside chunks  [rad/s^3] {_spread(told['inner_jerk'], '.0f')}")
+    print(f"  largest step [rad] at seams {told['largest_seam_step']:.4f}, inside chunks "
+          f"{told['largest_inner_step']:.4f}")  # fmt: skip
+
+
+def _spread(values: dict[str, float], form: str) -> str:
+    return ", ".join(f"{kind} {value:{form}}" for kind, value in values.items())
 
 
 def _print_safety(report: FilterReport) -> None:

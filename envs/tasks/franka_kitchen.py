@@ -176,7 +176,7 @@ class FrankaKitchen(Task):
                 "finishes": Finishes(self, num_worlds, device)}  # fmt: skip
 
     def ctrl(self, action: Tensor, sim: Simulation) -> Tensor:
-        """Positions to hold [rad], [m], ``(N, 9)``: where the velocity leads in a step from where the joints seem to be."""
+        """Positions to hold [rad], [m], ``(N, 9)``: where the velocity leads in a step, from where the joints seem."""
         velocity = self.top_speed * action.double().clamp(-1.0, 1.0)
         position = sim.sensors["encoders"].position[:, ROBOT] + self.control_dt * velocity
         low, high = constant(self._lowest, action.device), constant(self._highest, action.device)

@@ -16,7 +16,7 @@ from fermo.cli import main
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.tasks import franka_kitchen_metrics as metrics
-from fermo.envs.tasks.franka_kitchen import START_QPOS, FrankaKitchen
+from fermo.envs.tasks.franka_kitchen import START_QPOS, FrankaKitchen, FrankaKitchenConfig
 from fermo.errors import FermoError
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.kitchen_chain import START, TRANSITIONS, draw_orders, order_probabilities, transition_shares
@@ -50,6 +50,12 @@ def test_skills_do_their_sub_tasks_and_no_other() -> None:
     subtasks = [metrics.KETTLE, metrics.TOP_BURNER, metrics.LIGHT_SWITCH]
     finishes = cook(subtasks, [1, 1, 0], steps=58)
     assert torch.equal(finishes > 0, torch.nn.functional.one_hot(torch.tensor(subtasks), 7).bool())
+
+
+def test_an_episode_does_not_depend_on_how_many_there_are() -> None:
+    task = FrankaKitchen(FrankaKitchenConfig(episode_s=0.64))
+    few, many = (record_episodes(task, KitchenExpert(task), episodes=n, seed=5, num_threads=1) for n in (2, 5))
+    assert torch.equal(few.observations, many.observations[:2]) and torch.equal(few.actions, many.actions[:2])
 
 
 @pytest.mark.slow

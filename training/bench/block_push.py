@@ -9,12 +9,11 @@ remembered.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr, rel_entr
+from scipy.special import rel_entr
 from torch import Tensor
 
 from fermo.envs.core.random import WorldRandom
@@ -23,28 +22,10 @@ from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
 from fermo.errors import FermoError
 from fermo.signal import PlantSpec
 from fermo.training.bench.evaluate import TEST_SEED, evaluate
+from fermo.training.bench.goals import GoalPolicy, behaviour_entropy, drawn, shares
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.block_push_curation import MODE_COLUMN, TARGET_COLUMN
 from fermo.training.statistics import Interval, bootstrap
-
-
-class GoalPolicy(Protocol):
-    """A policy that is told what to bring about."""
-
-    def set_goal(self, goal: Tensor) -> None:
-        """What the N worlds shall come to: a whole observation of each, shape ``(N, observation_size)``, in SI units.
-
-        A policy looks at those of its signals that goals are made of in training; here `GOAL_SIGNALS` count.
-        """
-        ...
-
-    def reset(self, mask: Tensor | None = None) -> None:
-        """Forget the worlds of `mask` ``(N,)`` bool; all when None."""
-        ...
-
-    def select_action(self, obs: Tensor) -> Tensor:
-        """Observations ``(N, observation_size)`` to actions ``(N, command_size)``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +62,7 @@ class Goals:
 
     def draw(self, count: int, seed: int) -> Goals:
         """The first `count` of a random order of them, which begins anew where it ends."""
-        order = np.random.default_rng(seed).permutation(len(self.modes))
-        chosen = torch.from_numpy(np.resize(order, count))
+        chosen = drawn(len(self.modes), count, seed)
         return replace(self, observations=self.observations[chosen], targets=self.targets[chosen],
                        modes=self.modes[chosen])  # fmt: skip
 
@@ -149,7 +129,7 @@ def evaluate_goals(task: BlockPush, policy: GoalPolicy, goals: Goals, *, seed: i
 
     Args:
         task: What to do.
-        policy: Is reset, told the goals, and acts.
+        policy: Is reset, told the goals, and acts; of what it is told `GOAL_SIGNALS` count.
         goals: N of them, for example ``Goals.of(dataset).draw(100, seed=0)``: of the dataset that was trained on, or of
             one that was not.
         seed: Of the starts and targets, which are not the demonstrations'.
@@ -188,16 +168,5 @@ def score_goals(outcome: GoalOutcome, demonstrated: ArrayLike, *, seed: int = 0)
         result=bootstrap(outcome.results.numpy(), seed=seed),
         solved=solved,
         entropy=bootstrap(one_hot, lambda rows, axis: behaviour_entropy(rows.sum(axis=axis)), seed=seed),
-        kl=rel_entr(_shares(solved), _shares(demonstrated)),
+        kl=rel_entr(shares(solved), shares(demonstrated)),
     )
-
-
-def behaviour_entropy(counts: ArrayLike) -> NDArray[np.float64]:
-    """Entropy of the shares of `counts` ``(..., K)``, in units of log K; 0 where there is nothing to share."""
-    shares = _shares(counts)
-    return entr(shares).sum(axis=-1) / np.log(shares.shape[-1])
-
-
-def _shares(counts: ArrayLike) -> NDArray[np.float64]:
-    n = np.asarray(counts, dtype=np.float64)
-    return n / np.maximum(n.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)

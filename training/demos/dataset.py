@@ -17,6 +17,7 @@ from fermo.policies.base import Policy
 from fermo.training.data.writer import DatasetWriter
 from fermo.training.demos.block_push_curation import BlockPushCuration
 from fermo.training.demos.experts import INSTRUCTIONS
+from fermo.training.demos.kitchen_curation import KitchenCuration
 from fermo.training.demos.record import Disturbance, Episodes, EpisodicExpert, Expert, record_episodes
 
 
@@ -93,6 +94,14 @@ def _block_push(**overrides: Any) -> tuple[Task, EpisodicExpert]:
     return task, BlockPushExpert(task)
 
 
+def _franka_kitchen(**overrides: Any) -> tuple[Task, EpisodicExpert]:
+    from fermo.envs.tasks.franka_kitchen import FrankaKitchen, FrankaKitchenConfig
+    from fermo.training.demos.kitchen_expert import KitchenExpert
+
+    task = FrankaKitchen(FrankaKitchenConfig(**overrides))
+    return task, KitchenExpert(task)
+
+
 DEMONSTRATORS: dict[str, Demonstrator] = {
     "fermo/SO101-PickCube-v0": Demonstrator(
         robot_type="so101",
@@ -120,6 +129,12 @@ DEMONSTRATORS: dict[str, Demonstrator] = {
         instruction=INSTRUCTIONS["fermo/BlockPush-v0"],
         make=_block_push,
         curation=BlockPushCuration(),
+    ),
+    "fermo/FrankaKitchen-v0": Demonstrator(
+        robot_type="panda",
+        instruction=INSTRUCTIONS["fermo/FrankaKitchen-v0"],
+        make=_franka_kitchen,
+        curation=KitchenCuration(),
     ),
 }
 

@@ -10,6 +10,7 @@ INSTRUCTIONS: dict[str, str] = {
     "fermo/CartPole-v0": "Balance the pole in the middle of the track.",
     "fermo/Pendulum-v0": "Swing the pendulum up and hold it.",
     "fermo/BlockPush-v0": "Push each block into a target of its own.",
+    "fermo/FrankaKitchen-v0": "Do four things in the kitchen.",
 }
 """Task to what its expert does, in plain words."""
 

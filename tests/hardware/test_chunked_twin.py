@@ -102,7 +102,8 @@ def test_in_real_time_the_loop_goes_on_while_a_thread_computes() -> None:
     policy, clock = untrained(), WallClock()
     with spawn_twin("so101") as twin:
         config = {"port": twin.port, "tracker": ("127.0.0.1", twin.tracker_port), "calibration": twin.calibration}
-        with ServoProcess("so101", **config, fault_after=5.0, leave="hold") as robot, acting(
+        patient = {"reply_timeout": 0.5, "fault_after": 5.0, "leave": "hold"}  # the machine may be busy
+        with ServoProcess("so101", **config, **patient) as robot, acting(
             policy, clock, RealTimeChunking(), delay_s=0.1
         ) as source:
             report = run_policy(robot, source, clock=clock, steps=30)

@@ -17,7 +17,7 @@ from fermo.policies.beso.samplers import SAMPLERS
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.training.loops.bc import train_bc
 from fermo.training.loops.bc_config import BcConfig
-from tests.policies.test_beso_policy import SMALL, SPEC, STD, counted, data, moments, observations, policy
+from tests.policies.beso_policies import SMALL, SPEC, STD, counted, data, moments, observations, policy
 from tests.policies.test_goal_bc import two_ways
 
 MEAN = torch.tensor([0.7, -0.4], dtype=torch.float64)

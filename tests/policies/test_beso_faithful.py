@@ -20,7 +20,7 @@ from fermo.signal import PlantSpec, Signal
 from fermo.training.data.samples import WindowSamples
 from fermo.training.loops.bc import BcTrainer
 from fermo.training.loops.bc_config import BcConfig
-from tests.policies.test_beso_policy import SMALL, edm
+from tests.policies.beso_policies import SMALL, edm
 
 # Block-Push's observation: both blocks' positions and yaws, the effector, and its target.
 SPEC = PlantSpec(

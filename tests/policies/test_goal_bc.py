@@ -17,8 +17,8 @@ from fermo.policies.windowed.config import GoalSourceConfig
 from fermo.policies.windowed.policy import WindowedPolicy
 from fermo.training.loops.bc import train_bc
 from fermo.training.loops.bc_config import BcConfig
-from tests.policies import test_beso_policy as beso
-from tests.policies.test_beso_policy import GOAL, SMALL, SPEC, data, observations
+from tests.policies import beso_policies as beso
+from tests.policies.beso_policies import GOAL, SMALL, SPEC, data, observations
 
 SIZES = {"context": 3, "perceptron": PerceptronConfig(hidden=(32,)), "transformer": SMALL,
          "behavior_transformer": BehaviorTransformerConfig(bins=16), "mixture": MixtureConfig(spread=1.0)}  # fmt: skip

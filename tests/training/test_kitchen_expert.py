@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,12 @@ def test_recording_keeps_successes_with_their_sequences(tmp_path: Path, capsys: 
     ends = metrics.distances(torch.from_numpy(dataset.observations[last]).double())
     assert sequences.shape == (3, 28)
     assert (ends.gather(1, orders_of(sequences)) < 0.3).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("wrong", [{"speed": 0.0}, {"speed_spread": 1.0}, {"attempts": 0}, {"miss_share": -0.1}])
+def test_configs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(FermoError, match=next(iter(wrong))):
+        KitchenExpertConfig(**wrong)
 
 
 def test_recoveries_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

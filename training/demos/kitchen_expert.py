@@ -12,6 +12,7 @@ from torch import Tensor
 from fermo.envs.core.random import WorldRandom
 from fermo.envs.tasks import franka_kitchen_metrics as metrics
 from fermo.envs.tasks.franka_kitchen import ARM, ROBOT, FrankaKitchen
+from fermo.errors import FermoError
 from fermo.training.demos.kitchen_arm import KitchenArm
 from fermo.training.demos.kitchen_chain import draw_orders
 from fermo.training.demos.kitchen_hand import WalkingHand
@@ -47,6 +48,14 @@ class KitchenExpertConfig:
     miss: float = 0.06
     noise: float = 0.05
     noise_time: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "turn_speed", "noise_time", "attempts"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise FermoError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name in ("speed_spread", "miss_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise FermoError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
 
 
 class KitchenExpert:

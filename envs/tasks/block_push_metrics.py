@@ -81,6 +81,24 @@ def result(achieved: Tensor, wanted: Tensor) -> Tensor:
     return (achieved & wanted).flatten(1).sum(dim=1).double() / 2.0
 
 
+def remaining(blocks: Tensor, targets: Tensor, wanted: Tensor, lengths: Tensor) -> Tensor:
+    """How far the blocks are from the targets they shall go to in the end, over how far they were at first, ``(N,)``.
+
+    It is 1 where nothing was moved and more where blocks were pushed away, and tells policies apart that achieve no
+    pair yet.
+
+    Args:
+        blocks: Positions after each step [m], shape ``(N, T, 2, 2)`` over (step, block, xy).
+        targets: Positions [m], shape ``(N, 2, 2)`` over (target, xy).
+        wanted: As `wanted_pairs` gives them, shape ``(N, 2, 2)`` bool.
+        lengths: Steps that count, shape ``(N,)``.
+    """
+    goal = (wanted[..., None] * targets[:, None]).sum(dim=2)
+    last = blocks[torch.arange(len(blocks), device=blocks.device), lengths - 1]
+    first, end = ((each - goal).norm(dim=-1).sum(dim=-1) for each in (blocks[:, 0], last))
+    return end / first
+
+
 def mirrored(targets: Tensor) -> Tensor:
     """Whether target 0 lies to the right of target 1, at the greater x, ``(N,)`` bool."""
     return targets[:, 0, 0] > targets[:, 1, 0]

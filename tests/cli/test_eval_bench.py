@@ -93,11 +93,12 @@ def test_eval_by_goals_wants_a_task_and_a_family_that_have_them(checkpoint: Path
 
 
 @pytest.mark.slow
-def test_eval_by_goals_scores_a_policy_that_is_told_what_to_reach(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "frames"), [("BlockPush", "1"), ("FrankaKitchen", "2")])
+def test_eval_by_goals_scores_a_policy_that_is_told_what_to_reach(task: str, frames: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    main(["train", "BlockPush", "beso", "--policy.goal.kind", "future", "--policy.network.layers", "1",
-          "--policy.network.width", "16", "--num-envs", "8", "--training.steps", "4", "--training.validation", "0",
-          "--folder", str(run)])  # fmt: skip
+    main(["train", task, "beso", "--policy.goal.kind", "future", "--policy.goal.frames", frames,
+          "--policy.network.layers", "1", "--policy.network.width", "16", "--num-envs", "8", "--training.steps", "4",
+          "--training.validation", "0", "--folder", str(run)])  # fmt: skip
     where = tmp_path / "eval.json"
     result = evaluated(run / "train/checkpoint", where, "--goals", str(run / "record/dataset"))
     assert {"result", "reward", "entropy", "kl"} <= result.keys() and 0 <= result["result"]["value"] <= 1

@@ -154,6 +154,16 @@ def test_goals_ask_for_the_nearest_targets() -> None:
     assert metrics.mirrored(targets).tolist() == [True]
 
 
+def test_what_remains_of_the_way_is_its_share_at_the_end() -> None:
+    targets = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]], dtype=torch.float64)
+    crossing = torch.tensor([[[False, True], [True, False]]])
+    start = torch.tensor([[1.0, 2.0], [0.0, 2.0]], dtype=torch.float64)  # each two metres before its own
+    halfway, away = start - torch.tensor([0.0, 1.0]), start + torch.tensor([0.0, 2.0])
+    for end, share in ((start, 1.0), (halfway, 0.5), (away, 2.0), (targets[0].flip(0), 0.0)):
+        path = torch.stack([start, end, away])[None]  # the last step is no part of the episode
+        assert metrics.remaining(path, targets, crossing, torch.tensor([2])).tolist() == pytest.approx([share])
+
+
 def test_episodes_start_where_the_benchmark_says() -> None:
     task = BlockPush()
     random = WorldRandom.first_episodes(0, 4000)

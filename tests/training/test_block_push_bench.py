@@ -124,8 +124,9 @@ def test_goals_are_the_last_frames_block_positions() -> None:
 
 def outcome(modes: list[int], results: list[float]) -> GoalOutcome:
     n = torch.tensor(modes)
-    return GoalOutcome(rewards=torch.tensor(results).double(), results=torch.tensor(results).double(), modes=n,
-                       wanted=torch.zeros_like(n), lengths=torch.ones_like(n))  # fmt: skip
+    values = torch.tensor(results).double()
+    return GoalOutcome(rewards=values, results=values, remaining=1 - values, modes=n, wanted=torch.zeros_like(n),
+                       lengths=torch.ones_like(n))  # fmt: skip
 
 
 def test_figures_against_closed_forms() -> None:
@@ -137,6 +138,7 @@ def test_figures_against_closed_forms() -> None:
     # From equal shares the divergence is what entropy lacks.
     assert scores.kl.sum() == pytest.approx(math.log(4) * (1 - float(scores.entropy.value)))
     assert float(scores.result.value) == pytest.approx(0.625)
+    assert float(scores.remaining.value) == pytest.approx(0.375)
     assert float(scores.result.low) < 0.625 < float(scores.result.high)
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
+from fermo.envs.tasks.cart_pole import CartPole
+from fermo.errors import FermoError
 from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.presets import default
-from fermo.training.bench.goal_methods import RandomActions, goal_figures, with_sampling_steps
+from fermo.training.bench.block_push import Goals
+from fermo.training.bench.goal_figures import goal_figures
+from fermo.training.bench.goal_methods import RandomActions, with_sampling_steps
+from fermo.training.data.reader import Dataset
+from fermo.training.demos.block_push_curation import MODE_COLUMN, TARGET_COLUMN
+from fermo.training.reproduce.registry import Number
 from tests.training.test_block_push_bench import GoalReader, goals
 
 
@@ -55,12 +62,22 @@ def test_random_actions_fill_the_commands_bounds_and_repeat() -> None:
     assert torch.equal(RandomActions(task, 0).select_action(torch.zeros(4096, 10)), drawn)
 
 
+def demonstrations(shown: Goals) -> Dataset:
+    """A frame each, their last."""
+    count = len(shown.modes)
+    columns = {TARGET_COLUMN: shown.targets.flatten(1).numpy(), MODE_COLUMN: shown.modes.numpy()}
+    return Dataset(spec=shown.spec, observations=shown.observations.numpy(), actions=np.zeros((count, 2), np.float32),
+                   episode_index=np.arange(count), success=np.ones(count, bool), tasks=("push",) * count,
+                   extras=columns)  # fmt: skip
+
+
 def test_who_heeds_goals_scores_above_chance_and_the_modes_shares_add_up() -> None:
-    task, shown = BlockPush(), goals(8)
-    figures: dict[str, dict[str, Any]] = {}
+    task, dataset = BlockPush(), demonstrations(goals(8))
+    figures: dict[str, dict[str, Number]] = {}
     for name, policy in (("reader", GoalReader(task)), ("random", RandomActions(task, 0))):
-        figures[name] = goal_figures(policy, task, shown, rollouts=8, seed=3)
+        figures[name] = goal_figures(policy, task, dataset, rollouts=8, seed=3)
     assert figures["reader"]["result"].value >= 0.9 > 0.1 >= figures["random"]["result"].value
+    assert figures["reader"]["remaining"].value < 0.4 < figures["random"]["remaining"].value
     shares = [number.value for key, number in figures["reader"].items() if key.startswith("mode ")]
     assert len(shares) == 4 and sum(shares) == pytest.approx(1.0)
     assert not any(key.startswith("mode ") for key in figures["random"])  # nothing solved: no shares
@@ -68,8 +85,14 @@ def test_who_heeds_goals_scores_above_chance_and_the_modes_shares_add_up() -> No
 
 
 def test_goals_of_few_demonstrations_lack_modes_and_the_divergence_stays_finite() -> None:
-    task = BlockPush()
-    few = goals(8)
+    task, few = BlockPush(), goals(8)
     keep: Tensor = torch.tensor([0, 4])  # both of the first mode
     few = replace(few, observations=few.observations[keep], targets=few.targets[keep], modes=few.modes[keep])
-    assert goal_figures(GoalReader(task), task, few, rollouts=4, seed=3)["kl"].value < 10
+    assert goal_figures(GoalReader(task), task, demonstrations(few), rollouts=4, seed=3)["kl"].value < 10
+
+
+def test_a_task_without_goals_and_a_policy_without_them_are_refused() -> None:
+    dataset = demonstrations(goals(2))
+    for task, policy in ((CartPole(), RandomActions(BlockPush(), 0)), (BlockPush(), object())):
+        with pytest.raises(FermoError, match="tasks BlockPush-v0 and FrankaKitchen-v0"):
+            goal_figures(policy, task, dataset, rollouts=1, seed=0)

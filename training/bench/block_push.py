@@ -90,6 +90,7 @@ class GoalOutcome:
     Attributes:
         rewards: Sum of the rewards, ``(N,)`` float64.
         results: Share of the two wanted pairs of block and target that were achieved, ``(N,)`` float64.
+        remaining: Distance of the blocks from the wanted targets in the end, over that at first, ``(N,)`` float64.
         modes: In which way an episode was solved, ``(N,)`` int64; -1 where it was not.
         wanted: Modes of the demonstrations that the goals came from, ``(N,)`` int64.
         lengths: Control steps, ``(N,)`` int64.
@@ -97,6 +98,7 @@ class GoalOutcome:
 
     rewards: Tensor
     results: Tensor
+    remaining: Tensor
     modes: Tensor
     wanted: Tensor
     lengths: Tensor
@@ -109,6 +111,7 @@ class GoalScores:
     Attributes:
         reward: Mean reward; about 1 where all is done, more where a block tried both targets.
         result: Mean result, in [0, 1].
+        remaining: Mean of what remained of the way, 1 where nothing was moved.
         solved: How many episodes were solved in each mode, ``(4,)``.
         entropy: Behaviour entropy of these, in units of log 4: 1 where all modes are equally frequent; 0 where none was
             solved.
@@ -118,6 +121,7 @@ class GoalScores:
 
     reward: Interval
     result: Interval
+    remaining: Interval
     solved: NDArray[np.int64]
     entropy: Interval
     kl: NDArray[np.float64]
@@ -143,9 +147,11 @@ def evaluate_goals(task: BlockPush, policy: GoalPolicy, goals: Goals, *, seed: i
     outcome = evaluate(task, policy.select_action, episodes=count, seed=seed, record=count, progress=progress)
     blocks = task.block_positions(outcome.qpos)
     entries = metrics.first_entries(blocks, targets, outcome.lengths, task.config.tolerance)
+    wanted = metrics.wanted_pairs(asked.blocks(), targets)
     return GoalOutcome(
         rewards=outcome.returns,
-        results=metrics.result(metrics.achieved_pairs(entries), metrics.wanted_pairs(asked.blocks(), targets)),
+        results=metrics.result(metrics.achieved_pairs(entries), wanted),
+        remaining=metrics.remaining(blocks, targets, wanted, outcome.lengths),
         modes=metrics.mode(entries).masked_fill(~outcome.success, -1),
         wanted=goals.modes,
         lengths=outcome.lengths,
@@ -166,6 +172,7 @@ def score_goals(outcome: GoalOutcome, demonstrated: ArrayLike, *, seed: int = 0)
     return GoalScores(
         reward=bootstrap(outcome.rewards.numpy(), seed=seed),
         result=bootstrap(outcome.results.numpy(), seed=seed),
+        remaining=bootstrap(outcome.remaining.numpy(), seed=seed),
         solved=solved,
         entropy=bootstrap(one_hot, lambda rows, axis: behaviour_entropy(rows.sum(axis=axis)), seed=seed),
         kl=rel_entr(shares(solved), shares(demonstrated)),

@@ -8,19 +8,16 @@ from typing import Any
 
 import torch
 
-from fermo.envs.tasks import block_push_metrics as metrics
 from fermo.envs.tasks.block_push import BlockPush
 from fermo.policies.beso.policy import BesoPolicy
-from fermo.training.bench.block_push import Goals, evaluate_goals, score_goals
 from fermo.training.bench.evaluate import TEST_SEED
+from fermo.training.bench.goal_figures import goal_figures
 from fermo.training.data.reader import Dataset
-from fermo.training.demos.block_push_curation import mode_name
 from fermo.training.demos.dataset import record_dataset
 from fermo.training.fit import fit
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.reproduce.registry import Number
 from fermo.training.run_folder import RunFolder
-from fermo.training.statistics import Interval
 
 TASK = "fermo/BlockPush-v0"
 
@@ -79,12 +76,11 @@ def score_method(policy: Any, data: Path, trials: GoalTrials, seed: int) -> dict
         seed: Of the order of the goals, and of the starts.
 
     Returns:
-        By name: ``result``, ``reward``, ``entropy``, ``kl`` [nats] and the share of each mode among the solved
-        episodes, with goals of the training demonstrations; the same and `` held out`` with goals of others; and
-        ``result at K`` with K sampling steps.
+        By name: those of `goal_figures` with goals of the training demonstrations; the same and `` held out`` with
+        goals of others; and ``result at K`` with K sampling steps.
     """
     task = BlockPush()
-    goals = {protocol: Goals.of(Dataset.open(data / name))
+    goals = {protocol: Dataset.open(data / name)
              for protocol, name in (("", "training"), (" held out", "held_out"))}  # fmt: skip
     numbers: dict[str, Number] = {}
     for protocol, source in goals.items():
@@ -123,30 +119,3 @@ class RandomActions:
         """Shape ``(N, command_size)``."""
         u = torch.rand(len(obs), len(self.low), generator=self.generator)
         return self.low + u * (self.high - self.low)
-
-
-def goal_figures(policy: Any, task: BlockPush, goals: Goals, *, rollouts: int, seed: int) -> dict[str, Number]:
-    """Result, reward, entropy, divergence from the demonstrations' modes, and the modes' shares.
-
-    Args:
-        policy: As of `evaluate_goals`.
-        task: What to do.
-        goals: Of all demonstrations of a dataset.
-        rollouts: Episodes, each with a goal drawn from these.
-        seed: Of the draw and of the starts.
-    """
-    outcome = evaluate_goals(task, policy, goals.draw(rollouts, seed), seed=seed)
-    shown = torch.bincount(goals.modes, minlength=metrics.MODES)
-    scores = score_goals(outcome, shown.clamp_min(1).numpy())  # of few demonstrations some mode may be missing
-    found = {name: _number(getattr(scores, name), rollouts) for name in ("result", "reward", "entropy")}
-    found["kl"] = Number(value=float(scores.kl.sum()), unit="nat")
-    solved = int(scores.solved.sum())
-    for mode, count in enumerate(scores.solved.tolist()):
-        if solved:
-            found[f"mode {mode_name(mode)}"] = Number.rate(count, solved)
-    return found
-
-
-def _number(interval: Interval, trials: int) -> Number:
-    value, low, high = (float(each) for each in (interval.value, interval.low, interval.high))
-    return Number(value=value, low=low, high=high, trials=trials)

@@ -86,17 +86,11 @@ def _about(options: EvalOptions, task: Task) -> tuple[Path, dict[str, object]]:
 
 def _by_goals(options: EvalOptions, task: Task, policy: Policy, folder: Path) -> None:
     """Score the policy by what demonstrations achieved."""
-    from fermo.envs.tasks.block_push import BlockPush
-    from fermo.training.bench.block_push import Goals
-    from fermo.training.bench.goal_methods import goal_figures
+    from fermo.training.bench.goal_figures import goal_figures
     from fermo.training.data.reader import Dataset
     from fermo.training.files import plain, write_json
 
-    if not isinstance(task, BlockPush) or not hasattr(policy, "set_goal"):
-        raise FermoError(f"{policy.family} at {task.name} is not scored by goals: that needs BlockPush and a family "
-                         "that is told what to reach, such as beso with --policy.goal.kind future")  # fmt: skip
-    goals = Goals.of(Dataset.open(folder))
-    scores = goal_figures(policy, task, goals, rollouts=options.episodes, seed=options.seed)
+    scores = goal_figures(policy, task, Dataset.open(folder), rollouts=options.episodes, seed=options.seed)
     where, about = _about(options, task)
     write_json(where, about | {"goals": str(options.goals)} | plain(scores))
     told = (f"{name} {number.value:.3g}" for name, number in scores.items())

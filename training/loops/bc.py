@@ -226,8 +226,14 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
         if folder is None:
             raise FermoError("resume needs the folder that holds the training state")
         trainer.restore(folder)
+    return _descend(trainer, folder, on_step)
+
+
+def _descend(trainer: BcTrainer, folder: Path | None, on_step: OnStep | None) -> TrainingResult:
+    """From the trainer's step to the last one, logged and saved on the way."""
+    config, policy = trainer.config, trainer.policy
     first, start, metrics = trainer.step, time.perf_counter(), {}
-    trainer.policy.train()
+    policy.train()
     with (
         deferred_interrupt() as interrupted,
         _writer(folder if trainer.processes.first else None, first) as writer,
@@ -252,7 +258,7 @@ def train_bc(policy: Policy, observations: Tensor, actions: Tensor, *, config: B
                 raise TrainingInterrupted(trainer.step, config.steps, folder)
             bar.update()
     trainer.finish()
-    trainer.policy.eval()
+    policy.eval()
     means = trainer.processes.mean(_floats(metrics))
     return TrainingResult(step=trainer.step, metrics=means, seconds=time.perf_counter() - start,
                           steps_taken=trainer.step - first)  # fmt: skip

@@ -11,10 +11,12 @@ class FutureGoal:
 
     Attributes:
         frames: How many.
+        ends: Share of samples whose goal is the episode's last frames.
         truncated: Draw as BESO's released code does: never the last frame, and rows of zeros where none is left.
     """
 
     frames: int = 1
+    ends: float = 0.0
     truncated: bool = False
 
 

@@ -23,6 +23,7 @@ from fermo.policies.beso.transformer import ActionTransformer
 from fermo.policies.windowed.goals import Goals
 from fermo.policies.windowed.memory import Memory
 from fermo.policies.windowed.policy import WindowedPolicy, weighted_mean
+from fermo.policies.windowed.relations import Relations
 from fermo.policies.windowed.scaling import ActionClip
 from fermo.policies.windowed.world_noise import Noise
 from fermo.signal import PlantSpec
@@ -196,7 +197,7 @@ def _objective(spec: PlantSpec, config: BesoConfig) -> Objective:
 
 def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer:
     return ActionTransformer(
-        config.network, observation_size=spec.observation_size, action_size=spec.command_size, context=config.context,
-        chunk=config.chunk, goal_frames=goals.frames, goal_size=goals.vector_size,
+        config.network, relations=Relations(config.relations, spec, config.goal), action_size=spec.command_size,
+        context=config.context, chunk=config.chunk, goal_frames=goals.frames, goal_size=goals.vector_size,
         level_per_action=config.noise_levels != "shared", generator=torch.Generator().manual_seed(config.seed),
     )  # fmt: skip

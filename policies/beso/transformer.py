@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fermo.policies.network import empty_linear
 from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.relations import Relations
 from fermo.policies.windowed.transformer import Gpt, WindowTransformer, places
 
 
@@ -19,7 +20,7 @@ class ActionTransformer(WindowTransformer):
 
     Args:
         config: Size.
-        observation_size: Elements of an observation.
+        relations: What it reads of an observation.
         action_size: Elements of an action.
         context: T, observations at most.
         chunk: H, so that there are at most ``T + H - 1`` actions.
@@ -29,13 +30,13 @@ class ActionTransformer(WindowTransformer):
         generator: Of the initial weights, normal with deviation 0.02.
     """
 
-    def __init__(self, config: TransformerConfig, *, observation_size: int, action_size: int, context: int, chunk: int,
+    def __init__(self, config: TransformerConfig, *, relations: Relations, action_size: int, context: int, chunk: int,
                  goal_frames: int, goal_size: int | None, level_per_action: bool,
                  generator: torch.Generator) -> None:  # fmt: skip
         super().__init__()
         width = config.width
-        self.goal_frames = goal_frames
-        self.observation_embedding = empty_linear(observation_size, width)
+        self.goal_frames, self.relations = goal_frames, relations
+        self.observation_embedding = empty_linear(relations.size, width)
         self.action_embedding = empty_linear(action_size, width)
         self.level_embedding = empty_linear(1, width)
         self.goal_embedding = empty_linear(goal_size, width) if goal_size is not None else None
@@ -62,7 +63,7 @@ class ActionTransformer(WindowTransformer):
         action_tokens = self.action_embedding(actions) + positions
         if self.action_level_embedding is not None:
             action_tokens = action_tokens + self.action_level_embedding(levels[..., None])
-        state_tokens = self.observation_embedding(observations) + positions[:, :steps]
+        state_tokens = self.observation_embedding(self.relations(observations, goal)) + positions[:, :steps]
         pairs = torch.stack((state_tokens, action_tokens[:, :steps]), dim=2).flatten(1, 2)
         first = [self.level_embedding(levels[:, -1:, None]), *self._goal_tokens(goal)]
         tokens = torch.cat([*first, pairs, action_tokens[:, steps:]], dim=1)

@@ -10,6 +10,7 @@ from fermo.policies.goal_bc.config import PerceptronConfig
 from fermo.policies.network import empty_linear, mlp
 from fermo.policies.windowed.config import TransformerConfig
 from fermo.policies.windowed.network import WindowNetwork
+from fermo.policies.windowed.relations import Relations
 from fermo.policies.windowed.transformer import Gpt, WindowTransformer, places
 
 
@@ -20,7 +21,7 @@ class WindowPerceptron(WindowNetwork):
 
     Args:
         config: Size.
-        observation_size: Elements of an observation.
+        relations: What it reads of an observation.
         context: T, observations at most.
         goal_frames: G, 0 without goals.
         goal_size: Elements of a goal that is no observation; None when it is one.
@@ -28,12 +29,12 @@ class WindowPerceptron(WindowNetwork):
         generator: Of the initial weights.
     """
 
-    def __init__(self, config: PerceptronConfig, *, observation_size: int, context: int, goal_frames: int,
+    def __init__(self, config: PerceptronConfig, *, relations: Relations, context: int, goal_frames: int,
                  goal_size: int | None, answer_size: int, generator: torch.Generator) -> None:  # fmt: skip
         super().__init__()
-        self.context = context
-        goal = goal_frames * (observation_size if goal_size is None else goal_size)
-        sizes = (context * observation_size + goal, *config.hidden, answer_size)
+        self.context, self.relations = context, relations
+        goal = goal_frames * (relations.observation_size if goal_size is None else goal_size)
+        sizes = (context * relations.size + goal, *config.hidden, answer_size)
         self.layers = mlp(sizes, config.activation, generator)
 
     def forward(self, observations: Tensor, observed: Tensor, goal: Tensor | None) -> Tensor:
@@ -45,7 +46,7 @@ class WindowPerceptron(WindowNetwork):
             goal: ``(B, G, .)``; None without goals.
         """
         absent = self.context - observations.shape[1]
-        window = F.pad(observations * observed[..., None], (0, 0, absent, 0)).flatten(1)
+        window = F.pad(self.relations(observations, goal) * observed[..., None], (0, 0, absent, 0)).flatten(1)
         return self.layers(window if goal is None else torch.cat([window, goal.flatten(1)], dim=1))[:, None]
 
 
@@ -55,11 +56,11 @@ class ObservationTransformer(WindowTransformer):
     Made from the same arguments as `WindowPerceptron`, but for the size; initial weights have deviation 0.02.
     """
 
-    def __init__(self, config: TransformerConfig, *, observation_size: int, context: int, goal_frames: int,
+    def __init__(self, config: TransformerConfig, *, relations: Relations, context: int, goal_frames: int,
                  goal_size: int | None, answer_size: int, generator: torch.Generator) -> None:  # fmt: skip
         super().__init__()
-        self.goal_frames = goal_frames
-        self.observation_embedding = empty_linear(observation_size, config.width)
+        self.goal_frames, self.relations = goal_frames, relations
+        self.observation_embedding = empty_linear(relations.size, config.width)
         self.goal_embedding = empty_linear(goal_size, config.width) if goal_size is not None else None
         self.positions = nn.Parameter(torch.empty(goal_frames + context, config.width))
         self.gpt = Gpt(config)
@@ -74,7 +75,7 @@ class ObservationTransformer(WindowTransformer):
             observed: Which of them there were, ``(B, T)`` bool; the latest was.
             goal: ``(B, G, .)``; None without goals.
         """
-        states = self.observation_embedding(observations) + self.positions[self.goal_frames :][places(observed)]
+        states = self.observation_embedding(self.relations(observations, goal)) + self.positions[self.goal_frames :][places(observed)]
         tokens = torch.cat([*self._goal_tokens(goal), states], dim=1)
         first = tokens.shape[1] - states.shape[1]
         present = torch.cat([observed.new_ones(len(observed), first), observed], dim=1)

@@ -15,6 +15,7 @@ from fermo.policies.goal_bc.networks import ObservationTransformer, WindowPercep
 from fermo.policies.goal_bc.regression import Regression
 from fermo.policies.windowed.goals import Goals
 from fermo.policies.windowed.policy import WindowedPolicy, weighted_mean
+from fermo.policies.windowed.relations import Relations
 from fermo.signal import PlantSpec
 
 HEADS: dict[HeadName, type[Head]] = {
@@ -70,7 +71,7 @@ class GoalBcPolicy(WindowedPolicy):
 
 def _network(spec: PlantSpec, config: GoalBcConfig, goals: Goals,
              answer_size: int) -> WindowPerceptron | ObservationTransformer:  # fmt: skip
-    sizes = {"observation_size": spec.observation_size, "context": config.context, "goal_frames": goals.frames,
+    sizes = {"relations": Relations(config.relations, spec, config.goal), "context": config.context, "goal_frames": goals.frames,
              "goal_size": goals.vector_size, "answer_size": answer_size}  # fmt: skip
     generator = torch.Generator().manual_seed(config.seed)
     if config.backbone == "perceptron":

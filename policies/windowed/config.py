@@ -52,6 +52,8 @@ class GoalSourceConfig:
         size: Numbers to choose from, or elements of the vector; unused by the other kinds.
         column: Extra column of the dataset that holds one-hot goals or features.
         dropout: Share of training samples whose goal is hidden, which teaches the goal-free policy.
+        ends: Share of training samples whose future goal is their episode's end; that of the others lies anywhere
+            between now and there.
     """
 
     kind: GoalKind = "none"
@@ -60,6 +62,7 @@ class GoalSourceConfig:
     size: int = 0
     column: str = "goal"
     dropout: float = 0.1
+    ends: float = 0.0
 
     def __post_init__(self) -> None:
         require_known("goal kind", self.kind, get_args(GoalKind))
@@ -72,6 +75,34 @@ class GoalSourceConfig:
             raise FermoError(f"goal signals belong to future goals, the kind is {self.kind}")
         if not 0 <= self.dropout < 1:
             raise FermoError(f"goal dropout must lie in [0, 1), got {self.dropout}")
+        if not 0 <= self.ends <= 1 or (self.ends and self.kind != "future"):
+            raise FermoError(f"ends is a share, 0 to 1, of future goals: got {self.ends} for goals of kind {self.kind}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationsConfig:
+    """Numbers computed from an observation and the goal, which the network reads beside it; none by default.
+
+    Attributes:
+        differences: Pairs of signals of one size and unit; the network reads the first less the second.
+        goal_offset: It reads how far a future goal is, in the elements of it that count.
+        harmonics: K: of each difference and offset x, in deviations, it also reads the sine and cosine of 2^k x for
+            k < K, which tell apart what lies close (Mildenhall et al. 2020, eq. 4).
+        symmetries: Signals that are angles, each with the n of its n-fold symmetry: it reads sine and cosine of n times
+            the angle.
+    """
+
+    differences: tuple[tuple[str, str], ...] = ()
+    goal_offset: bool = False
+    harmonics: int = 0
+    symmetries: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.harmonics < 0:
+            raise FermoError(f"harmonics must not be negative, got {self.harmonics}")
+        for name, fold in self.symmetries:
+            if fold < 1:
+                raise FermoError(f"{name} has an n-fold symmetry with n at least 1, got {fold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +114,7 @@ class WindowedConfig:
         chunk: Actions one prediction covers, H.
         execute: Of these, how many are carried out before the next prediction.
         goal: What to reach.
+        relations: What the network reads beside an observation.
         observation_scaling: Per channel: to mean 0 and deviation 1, or to [-1, 1], or not at all.
         action_scaling: Likewise.
         seed: Of the initial weights and of the noise in acting.
@@ -92,6 +124,7 @@ class WindowedConfig:
     chunk: int = 1
     execute: int = 1
     goal: GoalSourceConfig = field(default_factory=GoalSourceConfig)
+    relations: RelationsConfig = field(default_factory=RelationsConfig)
     observation_scaling: Scaling = "standard"
     action_scaling: Scaling = "standard"
     seed: int = 0

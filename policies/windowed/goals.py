@@ -48,7 +48,7 @@ class Goals(nn.Module):
         if config.kind == "none":
             return None
         if config.kind == "future":
-            return FutureGoal(frames=config.frames)
+            return FutureGoal(frames=config.frames, ends=config.ends)
         return ColumnGoal(name=config.column, size=config.size, one_hot=config.kind == "one_hot")
 
     def check(self, goal: Tensor) -> Tensor:

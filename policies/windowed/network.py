@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
+from fermo.policies.windowed.relations import Relations
+
 
 class WindowNetwork(nn.Module):
-    """A network that reads the observations of a window, and a goal if there is any."""
+    """A network that reads the observations of a window, and a goal if there is any.
+
+    Attributes:
+        relations: What it reads of them.
+    """
+
+    relations: Relations
 
     def undecayed(self) -> list[nn.Parameter]:
         """What weight decay has no business with: biases, positions and normalisations."""

@@ -59,6 +59,7 @@ class WindowedPolicy(Policy):
         """
         actions = actions.reshape(-1, self.spec.command_size)
         self.observation_normalizer.fit(observations)
+        self.network.relations.fit(self.observation_normalizer)
         self.action_normalizer.fit(actions)
         self.clip.fit(actions)
         self._fit_scaled(self.action_normalizer(actions))

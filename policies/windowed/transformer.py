@@ -94,8 +94,10 @@ class WindowTransformer(WindowNetwork):
     def _goal_tokens(self, goal: Tensor | None) -> list[Tensor]:
         if goal is None:
             return []
-        embed = self.goal_embedding if self.goal_embedding is not None else self.observation_embedding
-        return [embed(goal) + self.positions[: self.goal_frames]]
+        positions = self.positions[: self.goal_frames]
+        if self.goal_embedding is not None:
+            return [self.goal_embedding(goal) + positions]
+        return [self.observation_embedding(self.relations.as_observations(goal)) + positions]
 
 
 def places(observed: Tensor, beyond: int = 0) -> Tensor:

@@ -6,16 +6,20 @@ from torch import nn
 
 from fermo.errors import FermoError
 from fermo.policies.beso.transformer import ActionTransformer
-from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.config import GoalSourceConfig, RelationsConfig, TransformerConfig
+from fermo.policies.windowed.relations import Relations
 from fermo.policies.windowed.transformer import INITIAL_STD, Block, Gpt
+from fermo.signal import PlantSpec, Signal
 
 CONFIG = TransformerConfig(layers=3, heads=2, width=32)
 T, H, G = 4, 3, 2
 OBSERVATION, ACTION = 5, 2
+SPEC = PlantSpec(observations=(Signal.uniform(name="state", shape=(OBSERVATION,), unit="1"),),
+                 commands=(Signal.uniform(name="command", shape=(ACTION,), unit="1"),), rate_hz=10.0)  # fmt: skip
 
 
 def transformer(**changed) -> ActionTransformer:
-    sizes = {"observation_size": OBSERVATION, "action_size": ACTION, "context": T, "chunk": H, "goal_frames": G,
+    sizes = {"relations": Relations(RelationsConfig(), SPEC, GoalSourceConfig()), "action_size": ACTION, "context": T, "chunk": H, "goal_frames": G,
              "goal_size": None, "level_per_action": True}  # fmt: skip
     made = ActionTransformer(CONFIG, **(sizes | changed), generator=torch.Generator().manual_seed(0))
     return made.double().eval()

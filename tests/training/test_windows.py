@@ -19,7 +19,7 @@ from fermo.policies.checkpoint import load_checkpoint
 from fermo.policies.registry import make_policy
 from fermo.policies.window import ColumnGoal, FutureGoal, Window
 from fermo.policies.windowed.config import TransformerConfig
-from fermo.training.data.goals import column_goals, future_goal_frames, truncated_goal_frames
+from fermo.training.data.goals import column_goals, future_goal_frames, goal_frames, truncated_goal_frames
 from fermo.training.data.reader import Dataset
 from fermo.training.data.samples import WindowSamples, make_samples
 from fermo.training.data.writer import DatasetWriter
@@ -85,6 +85,16 @@ def test_every_future_goal_is_as_likely_the_last_frame_included():
     assert places.unique(return_counts=True)[1].tolist() == [2000] * 5 and places.max() == 7
     places, there = truncated_goal_frames(now, last, 1, u)
     assert places.unique(return_counts=True)[1].tolist() == [2500] * 4 and places.max() == 6 and there.all()
+
+
+def test_a_share_of_the_goals_are_ends_and_the_others_as_likely_as_without():
+    u = (torch.arange(10_000) + 0.5) / 10_000
+    now, last = torch.full((10_000,), 2), torch.full((10_000,), 7)
+    places, there = goal_frames(FutureGoal(ends=0.5), now, last, u)
+    assert places.unique(return_counts=True)[1].tolist() == [1000] * 4 + [6000] and there.all()
+    places, _ = goal_frames(FutureGoal(frames=2, ends=1.0), now, last, u)
+    assert torch.equal(places, torch.tensor([[6, 7]]).expand(10_000, 2))
+    assert torch.equal(goal_frames(FutureGoal(), now, last, u)[0], future_goal_frames(now, last, 1, u)[0])
 
 
 def test_goals_come_with_the_batch_and_follow_its_generator():

@@ -11,6 +11,15 @@ from fermo.policies.window import ColumnGoal, FutureGoal
 from fermo.training.data.reader import Dataset
 
 
+def goal_frames(goal: FutureGoal, now: Tensor, last: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Those that samples are told to reach; arguments and answer as of `future_goal_frames`, which most are drawn by."""
+    if goal.truncated:
+        return truncated_goal_frames(now, last, goal.frames, u)
+    at_end = u < goal.ends
+    further = (u - goal.ends) / max(1.0 - goal.ends, torch.finfo(u.dtype).tiny)
+    return future_goal_frames(now, last, goal.frames, torch.where(at_end, 1.0, further))
+
+
 def future_goal_frames(now: Tensor, last: Tensor, frames: int, u: Tensor) -> tuple[Tensor, Tensor]:
     """Uniform over what lies ahead, the last frame included, for which the frames are moved back where it must be.
 
@@ -18,7 +27,7 @@ def future_goal_frames(now: Tensor, last: Tensor, frames: int, u: Tensor) -> tup
         now: Frame numbers, shape ``(B,)``.
         last: The last frame of each one's episode, ``(B,)``.
         frames: G, successive frames of a goal.
-        u: Uniform in [0, 1), ``(B,)``.
+        u: Uniform in [0, 1), ``(B,)``; at 1 it is the last.
 
     Returns:
         Frame numbers ``(B, G)``, and whether there is a goal, ``(B,)`` bool.

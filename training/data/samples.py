@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fermo.errors import FermoError
 from fermo.policies.window import FutureGoal, Window
-from fermo.training.data.goals import check_goal_lengths, future_goal_frames, truncated_goal_frames
+from fermo.training.data.goals import check_goal_lengths, goal_frames
 
 
 class Samples(ABC):
@@ -91,8 +91,7 @@ class WindowSamples(Samples):
         if not isinstance(self.window.goal, FutureGoal):
             return self.frames["goal"][chosen][:, None]
         u = torch.rand(len(chosen), generator=generator, device=chosen.device)
-        draw = truncated_goal_frames if self.window.goal.truncated else future_goal_frames
-        places, there = draw(chosen, self.last[chosen], self.window.goal.frames, u)
+        places, there = goal_frames(self.window.goal, chosen, self.last[chosen], u)
         return self.frames["observation"][places] * there[:, None, None]
 
 

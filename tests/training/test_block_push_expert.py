@@ -143,10 +143,16 @@ def test_recording_keeps_successes_with_their_modes_and_targets(tmp_path: Path, 
     assert dataset.extras[MODE_COLUMN][last].tolist() == drawn.tolist()
 
 
-def test_recoveries_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        main(["record", "BlockPush", "--recoveries", "2", "--folder", str(tmp_path / "d")])
-    assert "without disturbances" in capsys.readouterr().err
+def test_recoveries_are_successes_too_and_answered_as_if_nothing_disturbed_them(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    main(["record", "BlockPush", "--episodes", "1", "--recoveries", "3", "--folder", str(folder)])
+    dataset = Dataset.open(folder)
+    assert dataset.episodes == 4 and dataset.success.all() and MODE_COLUMN in dataset.extras
+    slices = dataset.spec.observation_slices()
+    target, first = dataset.observations[:, slices["effector_target"]], int(dataset.lengths[0])
+    off = np.abs(target[1:] - target[:-1] - dataset.actions[:-1]).max(axis=1)
+    assert off[: first - 1].max() < 1e-6  # the target moves by the action
+    assert off[first:].max() > 5e-3
 
 
 @pytest.mark.slow

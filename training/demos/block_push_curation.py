@@ -38,7 +38,7 @@ class BlockPushCuration:
             more than the tolerance.
     """
 
-    spare: float = 0.1
+    spare: float = 0.2
     share_tolerance: float = 0.03
     median_length: tuple[float, float] = (100.0, 135.0)
     judged_from: int = 1000

@@ -32,6 +32,7 @@ class BlockPushExpertConfig:
         crooked: A block turned further than this from the way to its target is turned first [rad].
         straight: Until it is nearer than this [rad].
         arrived: A place is reached within this [m].
+        passed: One on the way from the first block to the second [m]; nothing hangs on where exactly it is passed.
         delivered: The first block is left when it is nearer than this to its target [m].
         travel_speed: Of approach, contact and retreat [m/s].
         push_speed: Of the push [m/s].
@@ -46,6 +47,7 @@ class BlockPushExpertConfig:
     crooked: float = 0.2
     straight: float = 0.03
     arrived: float = 0.001
+    passed: float = 0.02
     delivered: float = 0.04
     travel_speed: float = 0.30
     push_speed: float = 0.35
@@ -160,7 +162,8 @@ class BlockPusher:
     def _advance(self, places: Tensor, effector: Tensor, error: Tensor) -> None:
         """Go on to the phase that follows, where this one is over; `error` is the turn the block lacks [rad]."""
         c, phase = self.config, self.phase
-        arrived = (places[self.worlds, phase] - effector).norm(dim=1) < c.arrived
+        near = torch.where(phase <= Phase.RETURN, c.passed, c.arrived)
+        arrived = (places[self.worlds, phase] - effector).norm(dim=1) < near
         crooked = error.abs() > c.crooked
         behind = arrived & (phase == Phase.APPROACH)
         self.gateway = torch.where((behind[:, None]) & self.gateway.isnan(), effector, self.gateway)

@@ -63,7 +63,8 @@ def _block_push(policy: Any, task: BlockPush, dataset: Dataset, rollouts: int, s
 def _kitchen(policy: Any, task: FrankaKitchen, dataset: Dataset, rollouts: int, seed: int) -> dict[str, Number]:
     goals = KitchenGoals.of(dataset)
     scores = score_kitchen(evaluate_kitchen(task, policy, goals.draw(rollouts, seed), seed=seed), goals.orders)
-    return _means(scores, rollouts) | {"kl": Number(value=float(scores.kl.sum()), unit="nat"), "unseen": Number(value=scores.unseen)}
+    others = {"kl": Number(value=float(scores.kl.sum()), unit="nat"), "unseen": Number(value=scores.unseen)}
+    return _means(scores, rollouts) | others
 
 
 _FIGURES: dict[type[Task], Callable[..., dict[str, Number]]] = {BlockPush: _block_push, FrankaKitchen: _kitchen}

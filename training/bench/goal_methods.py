@@ -106,7 +106,7 @@ class RandomActions:
     """Uniform within the commands' bounds, whatever the goal; what every method must beat."""
 
     def __init__(self, task: Task, seed: int) -> None:
-        self.low, self.high = (torch.tensor([getattr(signal, end) for signal in task.spec.commands]).flatten()
+        self.low, self.high = (torch.tensor([bound for signal in task.spec.commands for bound in getattr(signal, end)])
                                for end in ("low", "high"))  # fmt: skip
         self.generator = torch.Generator().manual_seed(seed)
 

@@ -75,8 +75,8 @@ class GoalTable:
     def cells(self, budget: Budget) -> Sequence[Cell]:
         """``data``, and a cell a method and seed."""
         data = Cell(name="data", seed=0, steps=0, work=partial(self._record, budget))
-        return [data, *(cell for name in _TRAINED[budget]
-                        for cell in seeds_and_all(name, _SEEDS[budget], partial(self._compare, name, budget)))]  # fmt: skip
+        works = {name: partial(self._compare, name, budget) for name in _TRAINED[budget]}
+        return [data, *(cell for name, work in works.items() for cell in seeds_and_all(name, _SEEDS[budget], work))]
 
     def _record(self, budget: Budget, work: Workspace) -> Mapping[str, Number]:
         """The demonstrations, which all cells share, and what random actions are worth."""

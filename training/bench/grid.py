@@ -97,11 +97,11 @@ PENDULUM_GRID: tuple[Axis, ...] = (
 """What `fermo bench` tries on Pendulum."""
 
 BLOCK_PUSH_GRID: tuple[Axis, ...] = (
-    Axis(kind="friction", title="Friction", severities=(0.05, 0.2, 0.5, 1.0, 2.0),
+    Axis(kind="friction", title="Friction", severities=(0.2, 0.5, 1.0, 2.0, 4.0),
          sentence="Everything is more or less slippery: the sliding friction is multiplied by this factor."),
     Axis(kind="servo_gain", title="Servo gain", severities=(0.05, 0.1, 0.2, 0.5, 1.0),
          sentence="The pin follows its target more softly: its position gain is multiplied by this factor."),
-    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.02, 0.05, 0.1, 0.2), normalised=True,
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.005, 0.01, 0.02, 0.05), normalised=True,
          companion=_SIGN, sentence=_NOISE),
     Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.1, 0.2, 0.3, 0.5),
          sentence="The policy sees the world as it was this long ago."),
@@ -110,7 +110,7 @@ BLOCK_PUSH_GRID: tuple[Axis, ...] = (
     Axis(kind="push", title="Pushes", severities=(0.0, 0.1, 0.15, 0.2, 0.3), options={"body": "block_1"},
          sentence="A horizontal force at the first block, which friction holds with 0.1 N, for 0.2 s, every two "
                   "seconds, at a random time and direction."),
-    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.02, 0.05, 0.1, 0.2), normalised=True,
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.005, 0.01, 0.02, 0.05), normalised=True,
          companion=_SIGN, sentence=_ATTACK),
 )  # fmt: skip
 """What `fermo bench` tries on BlockPush."""

@@ -15,7 +15,7 @@ TABLE = GoalTable(
     preset="kitchen",
     demonstrations=(566, 100),
     published=replace(PUBLISHED, steps=40_000, weight_decay=0.01),
-    reduced=replace(REDUCED, steps=12_000, weight_decay=0.01),
+    reduced=replace(REDUCED, steps=10_000, weight_decay=0.01),
     network=TransformerConfig(layers=3, heads=4, width=128),
     measures=(("kl", "divergence from the demonstrations' orders"), ("unseen", "share of orders nobody showed")),
 )

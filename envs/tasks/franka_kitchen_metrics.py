@@ -89,3 +89,18 @@ def result(finishes: Tensor, wanted: Tensor) -> Tensor:
         wanted: Shape ``(N, 7)`` bool.
     """
     return ((finishes > 0) & wanted).sum(dim=1).double()
+
+
+def remaining(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
+    """How far the wanted sub-tasks are from their goals in the end, over how far they were at first, ``(N,)`` float64.
+
+    The mean over the wanted ones: 1 where nothing was moved and more where things were moved away. It tells policies
+    apart that finish nothing yet.
+
+    Args:
+        first: Positions at first, shape ``(N, 30)``.
+        last: Positions in the end, shape ``(N, 30)``.
+        wanted: Shape ``(N, 7)`` bool, some of them in each row.
+    """
+    share = distances(last.double()) / distances(first.double())
+    return torch.where(wanted, share, 0.0).sum(dim=1) / wanted.sum(dim=1)

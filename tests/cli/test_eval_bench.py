@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fermo.cli import main
+from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
+from fermo.policies.checkpoint import save_checkpoint
+from fermo.policies.goal_bc.policy import GoalBcPolicy
+from fermo.policies.goal_bc.presets import baseline
+from fermo.policies.windowed.config import TransformerConfig
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +108,27 @@ def test_eval_by_goals_scores_a_policy_that_is_told_what_to_reach(task: str, fra
     where = tmp_path / "eval.json"
     result = evaluated(run / "train/checkpoint", where, "--goals", str(run / "record/dataset"))
     assert {"result", "reward", "entropy", "kl"} <= result.keys() and 0 <= result["result"]["value"] <= 1
+
+
+def test_bench_tells_goals_and_leaves_out_what_needs_a_map(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["record", "BlockPush", "--episodes", "2", "--folder", str(tmp_path / "goals")])
+    config = replace(baseline("block_push", "regression", goal_signals=GOAL_SIGNALS),
+                     transformer=TransformerConfig(layers=1, heads=1, width=4))  # fmt: skip
+    folder, where = tmp_path / "checkpoint", tmp_path / "robustness.json"
+    save_checkpoint(GoalBcPolicy(BlockPush().spec, config), folder, extra={"task": "fermo/BlockPush-v0"})
+    told = [str(folder), "--goals", str(tmp_path / "goals"), "--worlds", "2", "--json", str(where)]
+    capsys.readouterr()
+    main(["bench", *told, "--only", "push", "gradient_attack"])
+    (curve,) = json.loads(where.read_text())["curves"]
+    assert curve["kind"] == "push" and curve["series"][0]["trials"] == [4] * len(curve["severities"])
+    assert capsys.readouterr().out.startswith("gradient_attack is left out: ")
+    for words, advice in ((["--only", "gradient_attack"], "gradient_attack is left out"),
+                          (["--goals", "no-such-folder"], "there is no dataset folder")):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main(["bench", *told, *words])
+        assert advice in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", str(checkpoint), "--goals", str(tmp_path / "goals"), "--json", str(where)])
+    assert "mlp_bc at fermo/SO101-PickCube-v0 is not told goals here" in capsys.readouterr().err

@@ -177,6 +177,19 @@ def test_the_result_counts_wanted_sub_tasks_in_any_order(table: Tensor, wanted: 
     assert metrics.result(table, mask).tolist() == expected
 
 
+def test_what_remains_of_the_way_is_the_mean_share_of_what_is_wanted() -> None:
+    first = torch.tensor([START_QPOS], dtype=torch.float64).repeat(3, 1)
+    light, slide = metrics.SUBTASKS[metrics.LIGHT_SWITCH], metrics.SUBTASKS[metrics.SLIDE_CABINET]
+    wanted = torch.zeros(3, len(metrics.SUBTASKS), dtype=torch.bool)
+    wanted[:, [metrics.LIGHT_SWITCH, metrics.SLIDE_CABINET]] = True
+    last = first.clone()
+    last[1, slice(*light.elements)] = torch.tensor(light.goal, dtype=torch.float64)
+    where = slice(*slide.elements)
+    last[2, where] = 2 * first[2, where] - torch.tensor(slide.goal)  # as far again, the wrong way
+    last[0, slice(*metrics.SUBTASKS[metrics.KETTLE].elements)] += 1.0  # which nobody asked for
+    assert metrics.remaining(first, last, wanted).tolist() == pytest.approx([1.0, 0.5, 1.5])
+
+
 def test_what_is_done_after_the_end_does_not_count() -> None:
     qpos = torch.tensor(START_QPOS).repeat(2, 4, 1)
     qpos[:, 1:, 22] = -0.75  # from the second step on

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import fermo.training.bench.grid as grid
+import fermo.training.bench.grid_counts as grid_counts
 from fermo.assets.scenes.so101 import CUBE_HALF_SIZE
 from fermo.envs.core.vector_env import VectorEnv
 from fermo.envs.perturbations.base import Perturbation
@@ -140,7 +140,7 @@ def test_a_companion_is_noise_of_the_same_norm(
         made.extend(options.get("perturbations", ()))
         return evaluate(*arguments, **options)
 
-    monkeypatch.setattr(grid, "evaluate", spy)
+    monkeypatch.setattr(grid_counts, "evaluate", spy)
     task, worlds = one_step_task(), 8
     curves = run_grid(task, {"one": ("One", near_policy)}, (axis,), worlds=worlds).curves
     assert [series.random for series in curves[0].series] == [False, True]

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fermo.envs.core.task import Task
 from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
 from fermo.envs.tasks.cart_pole import CartPole
+from fermo.envs.tasks.franka_kitchen import FrankaKitchen
 from fermo.errors import FermoError
 from fermo.policies.beso.config import TransformerConfig
 from fermo.policies.beso.policy import BesoPolicy
@@ -52,10 +54,10 @@ def test_as_many_steps_as_before_give_the_same_actions() -> None:
     assert torch.equal(policy.predict_action_chunk(obs), same.predict_action_chunk(obs))
 
 
-def test_random_actions_fill_the_commands_bounds_and_repeat() -> None:
-    task = BlockPush()
+@pytest.mark.parametrize("task", [BlockPush(), FrankaKitchen()], ids=lambda task: task.name)
+def test_random_actions_fill_the_commands_bounds_and_repeat(task: Task) -> None:
     drawn = RandomActions(task, 0).select_action(torch.zeros(4096, 10))
-    (low,), (high,) = ([torch.tensor(getattr(s, end)) for s in task.spec.commands] for end in ("low", "high"))
+    low, high = (torch.cat([torch.tensor(getattr(s, end)) for s in task.spec.commands]) for end in ("low", "high"))
     assert (drawn >= low).all() and (drawn <= high).all()
     assert torch.allclose(drawn.amin(0), low, atol=0.01 * float((high - low).max()))
     assert torch.allclose(drawn.amax(0), high, atol=0.01 * float((high - low).max()))

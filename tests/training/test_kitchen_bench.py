@@ -63,6 +63,7 @@ def test_a_policy_is_scored_for_what_its_goal_wanted() -> None:
     found = evaluate_kitchen(task, reader, asked, seed=3)
     assert reader.resets == 1 and found.lengths.tolist() == [50, 50]
     assert found.rewards.tolist() == [1.0, 1.0] and found.results.tolist() == [1.0, 0.0]
+    assert found.remaining.tolist() == pytest.approx([0.75, 1.0], abs=0.1)  # one of four done; none
     assert found.orders.tolist() == [[LIGHT, -1, -1, -1], [KETTLE, -1, -1, -1]]
     assert torch.equal(found.wanted, asked.orders)
 
@@ -94,7 +95,8 @@ def test_goals_are_the_last_two_frames_and_what_was_done() -> None:
 def outcome(orders: list[list[int]]) -> KitchenOutcome:
     n = torch.tensor(orders)
     done = (n >= 0).sum(dim=1).double()
-    return KitchenOutcome(rewards=done, results=done, orders=n, wanted=n, lengths=torch.ones(len(n)))
+    return KitchenOutcome(rewards=done, results=done, remaining=1 - done / 4, orders=n, wanted=n,
+                          lengths=torch.ones(len(n)))  # fmt: skip
 
 
 def test_figures_against_closed_forms() -> None:
@@ -108,6 +110,7 @@ def test_figures_against_closed_forms() -> None:
     assert float(scores.entropy.value) == pytest.approx(-(p[shown] * np.log(p[shown])).sum() / math.log(3))
     assert scores.kl.tolist() == pytest.approx([*(p[shown] * np.log(p[shown] / q[shown])), 0.0])
     assert float(scores.result.value) == float(scores.reward.value) == pytest.approx(18 / 5)
+    assert float(scores.remaining.value) == pytest.approx(1 / 10)
 
 
 def test_nothing_done_has_no_behaviour() -> None:

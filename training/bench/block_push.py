@@ -8,6 +8,7 @@ remembered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import rel_entr
 from torch import Tensor
 
 from fermo.envs.core.random import WorldRandom
+from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.tasks import block_push_metrics as metrics
 from fermo.envs.tasks.block_push import GOAL_SIGNALS, BlockPush
 from fermo.errors import FermoError
@@ -62,7 +64,10 @@ class Goals:
 
     def draw(self, count: int, seed: int) -> Goals:
         """The first `count` of a random order of them, which begins anew where it ends."""
-        chosen = drawn(len(self.modes), count, seed)
+        return self.take(drawn(len(self.modes), count, seed))
+
+    def take(self, chosen: Tensor) -> Goals:
+        """Those of the numbers `chosen`, ``(M,)`` int64, in their order."""
         return replace(self, observations=self.observations[chosen], targets=self.targets[chosen],
                        modes=self.modes[chosen])  # fmt: skip
 
@@ -128,6 +133,7 @@ class GoalScores:
 
 
 def evaluate_goals(task: BlockPush, policy: GoalPolicy, goals: Goals, *, seed: int = TEST_SEED,
+                   perturbations: Sequence[Perturbation] = (), worlds: Tensor | None = None,
                    progress: str = "") -> GoalOutcome:  # fmt: skip
     """One episode for each goal, all at once.
 
@@ -137,14 +143,18 @@ def evaluate_goals(task: BlockPush, policy: GoalPolicy, goals: Goals, *, seed: i
         goals: N of them, for example ``Goals.of(dataset).draw(100, seed=0)``: of the dataset that was trained on, or of
             one that was not.
         seed: Of the starts and targets, which are not the demonstrations'.
+        perturbations: What goes wrong.
+        worlds: Number of each episode's world, as of `fermo.training.bench.evaluate.evaluate`.
         progress: Title of a progress bar; none when empty.
     """
     count = len(goals.modes)
-    targets = task.draw_targets(WorldRandom.first_episodes(seed, count))
+    numbers = torch.arange(count) if worlds is None else worlds
+    targets = task.draw_targets(WorldRandom(seed, numbers, torch.zeros_like(numbers)))
     asked = goals.facing(targets)
     policy.reset()
     policy.set_goal(asked.observations)
-    outcome = evaluate(task, policy.select_action, episodes=count, seed=seed, record=count, progress=progress)
+    outcome = evaluate(task, policy.select_action, episodes=count, seed=seed, perturbations=perturbations,
+                       worlds=worlds, record=count, progress=progress)  # fmt: skip
     blocks = task.block_positions(outcome.qpos)
     entries = metrics.first_entries(blocks, targets, outcome.lengths, task.config.tolerance)
     wanted = metrics.wanted_pairs(asked.blocks(), targets)

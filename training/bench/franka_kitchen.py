@@ -72,6 +72,7 @@ class KitchenOutcome:
     Attributes:
         rewards: How many sub-tasks were done, ``(N,)`` float64, at most 7.
         results: How many of the four wanted ones were, ``(N,)`` float64.
+        remaining: Share of the wanted ones' distance from their goals that was left in the end, ``(N,)`` float64.
         orders: Numbers of the first four that were done, ``(N, 4)`` int64; -1 where there were fewer.
         wanted: Orders of the demonstrations that the goals came from, ``(N, 4)`` int64.
         lengths: Control steps, ``(N,)`` int64.
@@ -79,6 +80,7 @@ class KitchenOutcome:
 
     rewards: Tensor
     results: Tensor
+    remaining: Tensor
     orders: Tensor
     wanted: Tensor
     lengths: Tensor
@@ -91,6 +93,7 @@ class KitchenScores:
     Attributes:
         reward: Mean reward, in [0, 7].
         result: Mean result, in [0, 4].
+        remaining: Mean of what remained of the way, 1 where nothing was moved.
         orders: The K orders that were demonstrated, ``(K, 4)``.
         shown: How many episodes went through each of them, ``(K,)``.
         unseen: Share of the episodes with four sub-tasks done whose order nobody demonstrated; 0 where there are none.
@@ -102,6 +105,7 @@ class KitchenScores:
 
     reward: Interval
     result: Interval
+    remaining: Interval
     orders: NDArray[np.int64]
     shown: NDArray[np.int64]
     unseen: float
@@ -125,8 +129,11 @@ def evaluate_kitchen(task: FrankaKitchen, policy: GoalPolicy, goals: KitchenGoal
     policy.reset()
     policy.set_goal(goals.observations)
     outcome = evaluate(task, policy.select_action, episodes=count, seed=seed, record=count, progress=progress)
-    finishes = metrics.first_finishes(outcome.qpos.cpu().double(), outcome.lengths, task.config.threshold)
-    return KitchenOutcome(rewards=outcome.returns, results=metrics.result(finishes, goals.wanted()),
+    qpos, wanted = outcome.qpos.cpu().double(), goals.wanted()
+    finishes = metrics.first_finishes(qpos, outcome.lengths, task.config.threshold)
+    last = qpos[torch.arange(count), outcome.lengths - 1]
+    return KitchenOutcome(rewards=outcome.returns, results=metrics.result(finishes, wanted),
+                          remaining=metrics.remaining(qpos[:, 0], last, wanted),
                           orders=metrics.order(finishes), wanted=goals.orders, lengths=outcome.lengths)  # fmt: skip
 
 
@@ -144,6 +151,7 @@ def score_kitchen(outcome: KitchenOutcome, demonstrated: Tensor, *, seed: int = 
     return KitchenScores(
         reward=bootstrap(outcome.rewards.numpy(), seed=seed),
         result=bootstrap(outcome.results.numpy(), seed=seed),
+        remaining=bootstrap(outcome.remaining.numpy(), seed=seed),
         orders=orders.numpy(),
         shown=shown,
         unseen=(complete - int(shown.sum())) / max(complete, 1),

@@ -12,8 +12,8 @@ from fermo.envs.tasks import block_push_metrics as metrics
 from fermo.envs.tasks.block_push import BlockPush
 from fermo.envs.tasks.franka_kitchen import FrankaKitchen
 from fermo.errors import FermoError
-from fermo.training.bench.block_push import Goals, evaluate_goals, score_goals
-from fermo.training.bench.franka_kitchen import KitchenGoals, evaluate_kitchen, score_kitchen
+from fermo.training.bench.block_push import Goals, GoalScores, evaluate_goals, score_goals
+from fermo.training.bench.franka_kitchen import KitchenGoals, KitchenScores, evaluate_kitchen, score_kitchen
 from fermo.training.data.reader import Dataset
 from fermo.training.demos.block_push_curation import mode_name
 from fermo.training.reproduce.registry import Number
@@ -31,8 +31,8 @@ def goal_figures(policy: Any, task: Task, dataset: Dataset, *, rollouts: int, se
         seed: Of the draw and of the starts.
 
     Returns:
-        By name: ``result``, ``reward``, ``entropy``, ``kl`` [nats]; at BlockPush ``remaining`` and the share of each
-        mode among the solved episodes; in the kitchen ``unseen``.
+        By name: ``result``, ``reward``, ``remaining``, ``entropy``, ``kl`` [nats]; at BlockPush the share of each mode
+        among the solved episodes; in the kitchen ``unseen``.
 
     Raises:
         FermoError: The task has no goals, the policy takes none, or the dataset is of another task.
@@ -51,7 +51,7 @@ def _block_push(policy: Any, task: BlockPush, dataset: Dataset, rollouts: int, s
     outcome = evaluate_goals(task, policy, goals.draw(rollouts, seed), seed=seed)
     shown = torch.bincount(goals.modes, minlength=metrics.MODES)
     scores = score_goals(outcome, shown.clamp_min(1).numpy())  # of few demonstrations some mode may be missing
-    found = {name: _number(getattr(scores, name), rollouts) for name in ("result", "reward", "remaining", "entropy")}
+    found = _means(scores, rollouts)
     found["kl"] = Number(value=float(scores.kl.sum()), unit="nat")
     solved = int(scores.solved.sum())
     if solved:
@@ -63,11 +63,16 @@ def _block_push(policy: Any, task: BlockPush, dataset: Dataset, rollouts: int, s
 def _kitchen(policy: Any, task: FrankaKitchen, dataset: Dataset, rollouts: int, seed: int) -> dict[str, Number]:
     goals = KitchenGoals.of(dataset)
     scores = score_kitchen(evaluate_kitchen(task, policy, goals.draw(rollouts, seed), seed=seed), goals.orders)
-    found = {name: _number(getattr(scores, name), rollouts) for name in ("result", "reward", "entropy")}
-    return found | {"kl": Number(value=float(scores.kl.sum()), unit="nat"), "unseen": Number(value=scores.unseen)}
+    others = {"kl": Number(value=float(scores.kl.sum()), unit="nat"), "unseen": Number(value=scores.unseen)}
+    return _means(scores, rollouts) | others
 
 
 _FIGURES: dict[type[Task], Callable[..., dict[str, Number]]] = {BlockPush: _block_push, FrankaKitchen: _kitchen}
+
+
+def _means(scores: GoalScores | KitchenScores, trials: int) -> dict[str, Number]:
+    """What both benchmarks have."""
+    return {name: _number(getattr(scores, name), trials) for name in ("result", "reward", "remaining", "entropy")}
 
 
 def _number(interval: Interval, trials: int) -> Number:

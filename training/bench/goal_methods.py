@@ -1,4 +1,4 @@
-"""Methods against each other at BlockPush by goals: trained on the same demonstrations, asked for the same goals."""
+"""Methods against each other at a task by goals: trained on the same demonstrations, asked for the same goals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from fermo.envs.tasks.block_push import BlockPush
+from fermo.envs.core.task import Task
+from fermo.envs.registry import make_task
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.training.bench.evaluate import TEST_SEED
 from fermo.training.bench.goal_figures import goal_figures
@@ -18,8 +19,6 @@ from fermo.training.fit import fit
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.reproduce.registry import Number
 from fermo.training.run_folder import RunFolder
-
-TASK = "fermo/BlockPush-v0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +49,29 @@ class GoalTrials:
     evaluations: tuple[int, ...] = ()
 
 
-def record_goal_data(folder: Path, *, training: int, held_out: int, seed: int) -> None:
+def record_goal_data(task: str, folder: Path, *, training: int, held_out: int, seed: int) -> None:
     """Demonstrations in ``folder/training``, and others that only give goals in ``folder/held_out``; kept if there."""
     for name, episodes, own in (("training", training, seed), ("held_out", held_out, seed + 1)):
         if not (folder / name).is_dir():
-            record_dataset(TASK, folder / name, episodes=episodes, recoveries=0, seed=own)
+            record_dataset(task, folder / name, episodes=episodes, recoveries=0, seed=own)
 
 
-def compare_method(method: Method, data: Path, folder: Path, trials: GoalTrials, seed: int) -> dict[str, Number]:
+def compare_method(method: Method, task: str, data: Path, folder: Path, trials: GoalTrials,
+                   seed: int) -> dict[str, Number]:  # fmt: skip
     """Train a method with a seed, or go on with it, and score it as `score_method` does; with first and last loss."""
-    policy = fit(data / "training", folder, task=TASK, family=method.family,
+    policy = fit(data / "training", folder, task=task, family=method.family,
                  policy=replace(method.policy, seed=seed), loop=replace(method.loop, seed=seed))  # fmt: skip
     losses = [loss for _, loss in RunFolder(folder).scalars()["train/loss"]]
     ends = {"first loss": Number(value=losses[0]), "last loss": Number(value=losses[-1])}
-    return ends | score_method(policy, data, trials, seed)
+    return ends | score_method(policy, task, data, trials, seed)
 
 
-def score_method(policy: Any, data: Path, trials: GoalTrials, seed: int) -> dict[str, Number]:
+def score_method(policy: Any, task: str, data: Path, trials: GoalTrials, seed: int) -> dict[str, Number]:
     """The benchmark's figures of a policy.
 
     Args:
-        policy: As of `evaluate_goals`.
+        policy: As of `fermo.training.bench.goals.GoalPolicy`.
+        task: Full name.
         data: Folder of `record_goal_data`.
         trials: How to score.
         seed: Of the order of the goals, and of the starts.
@@ -79,16 +80,16 @@ def score_method(policy: Any, data: Path, trials: GoalTrials, seed: int) -> dict
         By name: those of `goal_figures` with goals of the training demonstrations; the same and `` held out`` with
         goals of others; and ``result at K`` with K sampling steps.
     """
-    task = BlockPush()
+    made = make_task(task)
     goals = {protocol: Dataset.open(data / name)
              for protocol, name in (("", "training"), (" held out", "held_out"))}  # fmt: skip
     numbers: dict[str, Number] = {}
     for protocol, source in goals.items():
-        scores = goal_figures(policy, task, source, rollouts=trials.rollouts, seed=TEST_SEED + seed)
+        scores = goal_figures(policy, made, source, rollouts=trials.rollouts, seed=TEST_SEED + seed)
         numbers |= {f"{name}{protocol}": number for name, number in scores.items()}
     for steps in trials.evaluations:
         other = with_sampling_steps(policy, steps)
-        scores = goal_figures(other, task, goals[""], rollouts=trials.rollouts, seed=TEST_SEED + seed)
+        scores = goal_figures(other, made, goals[""], rollouts=trials.rollouts, seed=TEST_SEED + seed)
         numbers[f"result at {steps}"] = scores["result"]
     return numbers
 
@@ -104,8 +105,8 @@ def with_sampling_steps(policy: BesoPolicy, steps: int) -> BesoPolicy:
 class RandomActions:
     """Uniform within the commands' bounds, whatever the goal; what every method must beat."""
 
-    def __init__(self, task: BlockPush, seed: int) -> None:
-        self.low, self.high = (torch.tensor([getattr(signal, end) for signal in task.spec.commands]).flatten()
+    def __init__(self, task: Task, seed: int) -> None:
+        self.low, self.high = (torch.tensor([bound for signal in task.spec.commands for bound in getattr(signal, end)])
                                for end in ("low", "high"))  # fmt: skip
         self.generator = torch.Generator().manual_seed(seed)
 

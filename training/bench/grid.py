@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,9 +11,14 @@ from tqdm import tqdm
 from fermo.envs.core.task import Task
 from fermo.envs.perturbations.base import Perturbation
 from fermo.envs.perturbations.registry import make_perturbation, perturbation_class
+from fermo.errors import FermoError
 from fermo.policies.one_step import OneStepPolicy
-from fermo.training.bench.evaluate import TEST_SEED, evaluate
+from fermo.policies.windowed.policy import WindowedPolicy
+from fermo.training.bench.evaluate import TEST_SEED
+from fermo.training.bench.grid_counts import Count, Successes
 from fermo.training.report.schema import Curve, Robustness, Series
+
+Tried = OneStepPolicy | WindowedPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +96,57 @@ PENDULUM_GRID: tuple[Axis, ...] = (
 )  # fmt: skip
 """What `fermo bench` tries on Pendulum."""
 
+BLOCK_PUSH_GRID: tuple[Axis, ...] = (
+    Axis(kind="friction", title="Friction", severities=(0.2, 0.5, 1.0, 2.0, 4.0),
+         sentence="Everything is more or less slippery: the sliding friction is multiplied by this factor."),
+    Axis(kind="servo_gain", title="Servo gain", severities=(0.05, 0.1, 0.2, 0.5, 1.0),
+         sentence="The pin follows its target more softly: its position gain is multiplied by this factor."),
+    Axis(kind="observation_noise", title="Observation noise", severities=(0.0, 0.005, 0.01, 0.02, 0.05),
+         normalised=True, companion=_SIGN, sentence=_NOISE),
+    Axis(kind="observation_delay", title="Observation delay", severities=(0.0, 0.1, 0.2, 0.3, 0.5),
+         sentence="The policy sees the world as it was this long ago."),
+    Axis(kind="action_delay", title="Action delay", severities=(0.0, 0.1, 0.2, 0.3, 0.5),
+         sentence="Commands reach the pin this late."),
+    Axis(kind="push", title="Pushes", severities=(0.0, 0.1, 0.15, 0.2, 0.3), options={"body": "block_1"},
+         sentence="A horizontal force at the first block, which friction holds with 0.1 N, for 0.2 s, every two "
+                  "seconds, at a random time and direction."),
+    Axis(kind="gradient_attack", title="Gradient attack", severities=(0.0, 0.005, 0.01, 0.02, 0.05), normalised=True,
+         companion=_SIGN, sentence=_ATTACK),
+)  # fmt: skip
+"""What `fermo bench` tries on BlockPush."""
+
 GRIDS = {
     "fermo/SO101-PickCube-v0": PICK_CUBE_GRID,
     "fermo/CartPole-v0": CART_POLE_GRID,
     "fermo/Pendulum-v0": PENDULUM_GRID,
+    "fermo/BlockPush-v0": BLOCK_PUSH_GRID,
 }
 """By task."""
 
 
-def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes: tuple[Axis, ...], *,
-             worlds: int, seed: int = TEST_SEED) -> Robustness:  # fmt: skip
+def why_left_out(axis: Axis, policy: Tried) -> str | None:
+    """Why an axis does not suit a policy, in words; None when it does."""
+    if axis.kind == "gradient_attack" and not isinstance(policy, OneStepPolicy):
+        return (f"{axis.kind} is left out: it climbs the gradient of a map from one observation to one action, and "
+                f"{policy.family} {policy.why_not_exportable()}")  # fmt: skip
+    if axis.normalised and isinstance(policy, WindowedPolicy) and policy.config.observation_scaling != "standard":
+        return (f"{axis.kind} is left out: its severities are deviations of the training data, and {policy.family} "
+                f"with observation_scaling {policy.config.observation_scaling} does not know them")  # fmt: skip
+    return None
+
+
+def suited(axes: Iterable[Axis], policies: Sequence[Tried]) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+    """The axes that suit all `policies`, and why the others do not."""
+    kept, reasons = [], []
+    for axis in axes:
+        reason = next(filter(None, (why_left_out(axis, policy) for policy in policies)), None)
+        kept += [axis] if reason is None else []
+        reasons += [] if reason is None else [reason]
+    return tuple(kept), tuple(reasons)
+
+
+def run_grid(task: Task, policies: Mapping[str, tuple[str, Tried]], axes: tuple[Axis, ...], *, worlds: int,
+             seed: int = TEST_SEED, count: Count | None = None) -> Robustness:  # fmt: skip
     """Success of every policy at every severity of every axis.
 
     Args:
@@ -109,11 +155,19 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes
         axes: What to try.
         worlds: Episodes a cell; every policy meets the same starts at every severity.
         seed: Of the starts and of everything random.
+        count: What to count in place of success, as `WantedPairs` does.
+
+    Raises:
+        FermoError: An axis does not suit a policy, see `why_left_out`.
     """
+    count = count or Successes(task=task, seed=seed)
+    _, left_out = suited(axes, [policy for _, policy in policies.values()])
+    if left_out:
+        raise FermoError("; ".join(left_out))
     jobs = sum(len(policies) * (2 if axis.companion else 1) for axis in axes)
     # Nothing is perturbed at a nominal severity, and starts are shared, so that cell is the same on every axis.
     nominal = {
-        key: int(evaluate(task, policy, episodes=worlds, seed=seed).success.sum())
+        key: int(count(policy, torch.arange(worlds)).sum())
         for key, (_, policy) in policies.items()
     }
     curves = []
@@ -123,7 +177,7 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes
             for key, (label, policy) in policies.items():
                 for kind in (axis.kind, axis.companion):
                     if kind is not None:
-                        series.append(_series(task, key, label, policy, axis, kind, worlds, seed, nominal[key]))
+                        series.append(_series(count, key, label, policy, axis, kind, worlds, nominal[key]))
                         bar.update()
             curves.append(
                 Curve(kind=axis.kind, title=axis.title, unit=perturbation_class(axis.kind).unit,
@@ -133,21 +187,18 @@ def run_grid(task: Task, policies: Mapping[str, tuple[str, OneStepPolicy]], axes
     return Robustness(curves=tuple(curves))
 
 
-def _series(task: Task, key: str, label: str, policy: OneStepPolicy, axis: Axis, kind: str, worlds: int,
-            seed: int, nominal: int) -> Series:  # fmt: skip
+def _series(count: Count, key: str, label: str, policy: Tried, axis: Axis, kind: str, worlds: int,
+            nominal: int) -> Series:  # fmt: skip
     tried = [severity for severity in axis.severities if severity != perturbation_class(kind).nominal]
     severity = torch.tensor(tried, dtype=torch.float64).repeat_interleave(worlds)
     perturbation = _perturbation(kind, severity, policy, axis)
-    numbers = torch.arange(worlds).repeat(len(tried))
-    success = evaluate(
-        task, policy, episodes=len(severity), seed=seed, perturbations=(perturbation,), worlds=numbers
-    ).success
-    counts = dict(zip(tried, success.reshape(-1, worlds).sum(dim=1).tolist(), strict=True))
+    found = count(policy, torch.arange(worlds).repeat(len(tried)), (perturbation,))
+    counts = dict(zip(tried, found.reshape(-1, worlds).sum(dim=1).tolist(), strict=True))
     return Series(policy=key, label=label, successes=tuple(int(counts.get(s, nominal)) for s in axis.severities),
-                  trials=(worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
+                  trials=(count.each * worlds,) * len(axis.severities), random=kind != axis.kind)  # fmt: skip
 
 
-def _sentence(axis: Axis, policy: OneStepPolicy) -> str:
+def _sentence(axis: Axis, policy: Tried) -> str:
     """The axis in words; a normalised severity is given in SI units too, the mean over each signal's channels."""
     if not axis.normalised:
         return axis.sentence
@@ -159,7 +210,7 @@ def _sentence(axis: Axis, policy: OneStepPolicy) -> str:
     return f"{axis.sentence} {axis.severities[-1]:g} is {', '.join(parts)}."
 
 
-def _perturbation(kind: str, severity: torch.Tensor, policy: OneStepPolicy, axis: Axis) -> Perturbation:
+def _perturbation(kind: str, severity: torch.Tensor, policy: Tried, axis: Axis) -> Perturbation:
     options = dict(axis.options)
     if axis.normalised:
         options["scale"] = policy.observation_normalizer.std

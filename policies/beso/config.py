@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from fermo.errors import FermoError
 from fermo.policies.behavior_cloning_config import require_positive
-from fermo.policies.windowed.config import GoalSourceConfig, TransformerConfig, WindowedConfig, require_known
+from fermo.policies.windowed.config import (
+    Backbone,
+    GoalSourceConfig,
+    PerceptronConfig,
+    TransformerConfig,
+    WindowedConfig,
+    require_known,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,7 +192,10 @@ class BesoConfig(WindowedConfig):
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.
             ``"shared"``: one level for the whole window; past actions, clean at first, are denoised along (the
             paper's).
+        backbone: ``"transformer"``, the paper's, or ``"perceptron"``, which reads all of a window at once and is
+            many times as fast on a processor.
         network: The transformer.
+        perceptron: The perceptron.
         goal: What to reach.
         diffusion: For the objective ``"edm"``.
         ddpm: For the objective ``"ddpm"``.
@@ -196,7 +206,9 @@ class BesoConfig(WindowedConfig):
     stream: bool = False
     objective: ObjectiveName = "edm"
     noise_levels: NoiseLevels = "prefix"
+    backbone: Backbone = "transformer"
     network: TransformerConfig = field(default_factory=TransformerConfig)
+    perceptron: PerceptronConfig = field(default_factory=PerceptronConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     ddpm: DdpmConfig = field(default_factory=DdpmConfig)
@@ -207,6 +219,7 @@ class BesoConfig(WindowedConfig):
         super().__post_init__()
         require_known("objective", self.objective, get_args(ObjectiveName))
         require_known("noise_levels", self.noise_levels, get_args(NoiseLevels))
+        require_known("backbone", self.backbone, get_args(Backbone))
         if self.stream:
             self._check_stream()
         released = self.defects.released_schedules

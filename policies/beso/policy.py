@@ -18,6 +18,7 @@ from fermo.policies.beso.faithful import LeakingMemory, ReleasedDiffusion, Relea
 from fermo.policies.beso.flow import FlowMatching
 from fermo.policies.beso.noise_levels import NOISE_LEVELS
 from fermo.policies.beso.objective import Objective
+from fermo.policies.beso.perceptron import ActionPerceptron
 from fermo.policies.beso.streaming import streamed_action
 from fermo.policies.beso.transformer import ActionTransformer
 from fermo.policies.windowed.goals import Goals
@@ -37,13 +38,13 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
 
     Attributes:
         objective: What the network learns, and how actions come of it.
-        network: The transformer.
+        network: Reads scaled windows and noised actions.
         average: Averaged weights beside the last ones; None where they simply are the weights.
     """
 
     family: ClassVar[str] = "beso"
     config: BesoConfig
-    network: ActionTransformer
+    network: ActionTransformer | ActionPerceptron
 
     def __init__(self, spec: PlantSpec, config: BesoConfig) -> None:
         goals = ReleasedGoals(config.goal, spec, config.defects)
@@ -195,9 +196,12 @@ def _objective(spec: PlantSpec, config: BesoConfig) -> Objective:
             return FlowMatching(config.flow)
 
 
-def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer:
-    return ActionTransformer(
-        config.network, relations=Relations(config.relations, spec, config.goal), action_size=spec.command_size,
-        context=config.context, chunk=config.chunk, goal_frames=goals.frames, goal_size=goals.vector_size,
-        level_per_action=config.noise_levels != "shared", generator=torch.Generator().manual_seed(config.seed),
-    )  # fmt: skip
+def _network(spec: PlantSpec, config: BesoConfig, goals: Goals) -> ActionTransformer | ActionPerceptron:
+    sizes = {"relations": Relations(config.relations, spec, config.goal), "action_size": spec.command_size,
+             "context": config.context, "chunk": config.chunk, "goal_frames": goals.frames,
+             "goal_size": goals.vector_size}  # fmt: skip
+    generator = torch.Generator().manual_seed(config.seed)
+    if config.backbone == "perceptron":
+        return ActionPerceptron(config.perceptron, **sizes, generator=generator)
+    per_action = config.noise_levels != "shared"
+    return ActionTransformer(config.network, **sizes, level_per_action=per_action, generator=generator)

@@ -6,27 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fermo.errors import FermoError
-from fermo.policies.behavior_cloning_config import Activation, require_perceptron, require_positive
-from fermo.policies.windowed.config import TransformerConfig, WindowedConfig, require_known
+from fermo.policies.behavior_cloning_config import require_positive
+from fermo.policies.windowed.config import Backbone, PerceptronConfig, TransformerConfig, WindowedConfig, require_known
 
 HeadName = Literal["regression", "mixture", "behavior_transformer"]
-Backbone = Literal["perceptron", "transformer"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerceptronConfig:
-    """Size of a perceptron.
-
-    Attributes:
-        hidden: Width of each hidden layer; even for groupsort.
-        activation: Between the layers.
-    """
-
-    hidden: tuple[int, ...] = (256, 256)
-    activation: Activation = "relu"
-
-    def __post_init__(self) -> None:
-        require_perceptron(self.hidden, self.activation)
 
 
 @dataclass(frozen=True, kw_only=True)

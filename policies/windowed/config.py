@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fermo.errors import FermoError, unknown_name
+from fermo.policies.behavior_cloning_config import Activation, require_perceptron
 
 GoalKind = Literal["none", "future", "one_hot", "features"]
 Scaling = Literal["standard", "min_max", "none"]
+Backbone = Literal["perceptron", "transformer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,22 @@ class TransformerConfig:
         for name in ("attention_dropout", "residual_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise FermoError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptronConfig:
+    """Size of a perceptron.
+
+    Attributes:
+        hidden: Width of each hidden layer; even for groupsort.
+        activation: Between the layers.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        require_perceptron(self.hidden, self.activation)
 
 
 @dataclass(frozen=True, kw_only=True)

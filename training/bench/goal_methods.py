@@ -49,11 +49,22 @@ class GoalTrials:
     evaluations: tuple[int, ...] = ()
 
 
-def record_goal_data(task: str, folder: Path, *, training: int, held_out: int, seed: int) -> None:
-    """Demonstrations in ``folder/training``, and others that only give goals in ``folder/held_out``; kept if there."""
-    for name, episodes, own in (("training", training, seed), ("held_out", held_out, seed + 1)):
+def record_goal_data(task: str, folder: Path, *, training: int, recoveries: int = 0, held_out: int,
+                     seed: int) -> None:  # fmt: skip
+    """Demonstrations in ``folder/training``, and others that only give goals in ``folder/held_out``; kept if there.
+
+    Args:
+        task: Full name.
+        folder: For both.
+        training: Demonstrations to learn from.
+        recoveries: How many of these are disturbed.
+        held_out: Others.
+        seed: Of the former; the others have the next.
+    """
+    parts = (("training", training - recoveries, recoveries, seed), ("held_out", held_out, 0, seed + 1))
+    for name, episodes, disturbed, own in parts:
         if not (folder / name).is_dir():
-            record_dataset(task, folder / name, episodes=episodes, recoveries=0, seed=own)
+            record_dataset(task, folder / name, episodes=episodes, recoveries=disturbed, seed=own)
 
 
 def compare_method(method: Method, task: str, data: Path, folder: Path, trials: GoalTrials,

@@ -6,13 +6,13 @@ All learn from the same demonstrations, with the same window, goals and scalings
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fermo.errors import FermoError
-from fermo.policies.windowed.config import TransformerConfig
+from fermo.policies.windowed.config import PerceptronConfig, TransformerConfig
 from fermo.training.loops.bc_config import BcConfig
 from fermo.training.reproduce.pooled import seeds_and_all
 from fermo.training.reproduce.registry import Budget, Cell, Number, Reproduction, Results, Row, Workspace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fermo.training.bench.goal_methods import GoalTrials, Method
 
 METHODS = {
-    "beso": "BESO", "gcbc": "GCBC, transformer", "gcbc-mlp": "GCBC, perceptron", "gmm": "GMM", "c-bet": "C-BeT",
+    "beso": "BESO", "gcbc": "GCBC", "gcbc-mlp": "GCBC, perceptron", "gmm": "GMM", "c-bet": "C-BeT",
     "ddpm": "DDPM, 100 steps", "ddim": "DDIM, 10 steps", "faithful": "BESO as released",
 }  # fmt: skip
 MEASURES = (("result", "result"), ("reward", "reward"), ("result held out", "result, goals of others"),
@@ -49,8 +49,11 @@ class GoalTable:
         goal_signals: Observations that make a goal; all when empty.
         demonstrations: How many are trained on in full, and how many others give goals; the smoke budget has 12 and 4.
         published: Training of the published budget.
+        recoveries: How many of the small budget's demonstrations are disturbed ones.
         reduced: Training of the small budget; the smoke budget ends it after 300 steps.
         network: Of every method below the published budget.
+        settings: Of every method's policy below the published budget, beside the network.
+        ends: Share of goals that are ends of episodes in training below the published budget; always so in a test.
         measures: Numbers beside `MEASURES`, and their titles.
     """
 
@@ -61,8 +64,11 @@ class GoalTable:
     goal_signals: tuple[str, ...] = ()
     demonstrations: tuple[int, int]
     published: BcConfig
+    recoveries: int = 0
     reduced: BcConfig
-    network: TransformerConfig
+    network: TransformerConfig | PerceptronConfig
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ends: float = 0.0
     measures: tuple[tuple[str, str], ...] = ()
 
     def reproduction(self) -> Reproduction:
@@ -84,7 +90,9 @@ class GoalTable:
         from fermo.training.bench.goal_methods import RandomActions, record_goal_data, score_method
 
         training, held_out = (12, 4) if budget is Budget.SMOKE else self.demonstrations
-        record_goal_data(self.task, work.folder, training=training, held_out=held_out, seed=work.seed)
+        recoveries = self.recoveries if budget is Budget.SMALL else 0
+        record_goal_data(self.task, work.folder, training=training, recoveries=recoveries, held_out=held_out,
+                         seed=work.seed)  # fmt: skip
         random = RandomActions(make_task(self.task), work.seed)
         scores = score_method(random, self.task, work.folder, _trials(budget), work.seed)
         chance = {f"random {name}": number for name, number in scores.items()}
@@ -110,10 +118,16 @@ class GoalTable:
         family = "goal_bc" if name in ("gcbc", "gcbc-mlp", "gmm", "c-bet") else "beso"
         policy, loop = self._policy(name), self.published
         if budget is not Budget.PAPER:
-            part = "network" if family == "beso" else "transformer"
-            policy = replace(policy, **{part: self.network})
+            goal = replace(policy.goal, ends=self.ends)
+            policy = replace(policy, goal=goal, **self._reduced_network(family), **self.settings)
             loop = replace(self.reduced, steps=300) if budget is Budget.SMOKE else self.reduced
         return Method(family=family, policy=policy, loop=loop)
+
+    def _reduced_network(self, family: str) -> dict[str, Any]:
+        """Settings of a family's policy."""
+        if isinstance(self.network, PerceptronConfig):
+            return {"backbone": "perceptron", "perceptron": self.network}
+        return {"network" if family == "beso" else "transformer": self.network}
 
     def _policy(self, name: str) -> Any:
         from fermo.policies.beso.config import DdpmConfig

@@ -10,10 +10,19 @@ from fermo.envs.registry import make_task
 from fermo.envs.tasks.block_push import GOAL_SIGNALS
 from fermo.errors import FermoError
 from fermo.policies.registry import make_policy
+from fermo.policies.windowed.config import PerceptronConfig, TransformerConfig
+from fermo.training.bench.goal_methods import Method
 from fermo.training.reproduce.registry import Budget, Number
 
 TABLES = (beso_block_push.TABLE, beso_kitchen.TABLE)
 each_table = pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
+
+
+def size(method: Method, table: GoalTable) -> TransformerConfig | PerceptronConfig:
+    """Of the network of the kind that the table's small budget has."""
+    if isinstance(table.network, PerceptronConfig):
+        return method.policy.perceptron
+    return method.policy.network if method.family == "beso" else method.policy.transformer
 
 
 @each_table
@@ -25,7 +34,8 @@ def test_all_methods_share_window_goals_and_scalings_and_below_the_published_bud
         for shared in ("context", "chunk", "observation_scaling", "action_scaling"):
             assert len({getattr(policy, shared) for policy in policies}) == 1
         assert len({(p.goal.kind, p.goal.frames, p.goal.signals, p.goal.dropout) for p in policies}) == 1
-        sizes = {m.policy.network if m.family == "beso" else m.policy.transformer for m in methods.values()}
+        assert len({policy.relations for policy in policies}) == 1
+        sizes = {size(method, table) for method in methods.values()}
         assert len(sizes) == 1 and (sizes == {table.network}) == (budget is not Budget.PAPER)
         assert len({method.loop for method in methods.values()}) == 1
     for name in METHODS:

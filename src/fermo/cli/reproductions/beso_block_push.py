@@ -26,7 +26,7 @@ TABLE = GoalTable(
     demonstrations=(1000, 100),
     published=replace(PUBLISHED, steps=60_000),
     recoveries=750,
-    reduced=replace(REDUCED, steps=20_000, batch_size=1024),
+    reduced=replace(REDUCED, steps=16_000, batch_size=1024),
     network=PerceptronConfig(hidden=(256, 256, 256), activation="relu"),
     settings={"context": 1, "relations": RELATIONS},
     ends=1.0,

@@ -231,16 +231,20 @@ def deploy_on_twin(
     safety: ArmFilterConfig | None = None,
     chunking: Chunking | None = None,
     inference_delay: float = 0.0,
+    compiled: bool = False,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> DeployReport:
     """Start an SO-101 twin, run `episodes` tries of a policy or checkpoint folder on it, score them.
 
     With `safety`, every command passes a safety filter first. With `chunking`, the policy's chunks are computed while
-    the loop goes on, each `inference_delay` seconds longer than it takes.
+    the loop goes on, each `inference_delay` seconds longer than it takes. With `compiled`, the policy's sampler is
+    compiled before the twin starts.
     """
     certified = None if isinstance(policy, Policy) else Path(policy)
     if not isinstance(policy, Policy):
         policy = load_checkpoint(policy)
+    if compiled:
+        policy.compile_sampler(1)
     with spawn_twin("so101", lockstep=lockstep, seed=seed) as twin, connect_twin(twin) as (robot, clock):
         filtered = filtered_so101(robot, safety, certified) if safety else None
         robot = filtered or robot
@@ -267,6 +271,7 @@ def deploy(
     safety: ArmFilterConfig | None = None,
     chunking: Chunking | None = None,
     inference_delay: float = 0.0,
+    compiled: bool = False,
     on_tick: Callable[[Tick], None] | None = None,
 ) -> DeployReport:
     """Run a checkpoint on an arm, or on a twin that is already running: the driver cannot tell them apart.
@@ -283,6 +288,7 @@ def deploy(
         safety: Of a safety filter that every command passes first; None does without.
         chunking: How one of the policy's chunks gives way to the next; None asks for every action and waits for it.
         inference_delay: Added to every inference of a chunk [s].
+        compiled: Compile the policy's sampler before the robot is connected.
         on_tick: Called every policy period.
 
     Raises:
@@ -297,6 +303,8 @@ def deploy(
         )
     driven = ServoProcess(robot, port=port, tracker=tracker, name=name)
     check_plant(policy.spec, driven.spec)
+    if compiled:
+        policy.compile_sampler(1)
     filtered = filtered_so101(driven, safety, Path(checkpoint)) if safety else None
     clock = WallClock()
     with acting(policy, clock, chunking, delay_s=inference_delay) as source, filtered or driven as connected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     import numpy as np
 
+from fermo.errors import FermoError
 from fermo.policies.window import Window
 from fermo.signal import PlantSpec
+
+HalfPrecision = Literal["float16", "bfloat16"]
+"""What a compiled sampler's network may compute in."""
 
 
 class Policy(nn.Module, ABC):
@@ -89,6 +93,21 @@ class Policy(nn.Module, ABC):
         """Take the weights averaged over training, in the order of the parameters."""
         for parameter, mean in zip(self.parameters(), average, strict=True):
             parameter.copy_(mean)
+
+    def compile_sampler(self, worlds: int, *, half: HalfPrecision | None = None) -> None:
+        """Choose actions by one compiled function from now on, for this number of worlds; takes up to minutes.
+
+        The weights and goal settings are those of now; a later change of them is not seen. Another number of worlds is
+        compiled by another call. Gradients, where they are asked for, are still computed step by step.
+
+        Args:
+            worlds: N.
+            half: Precision of the network, for GPUs; that of the weights when None.
+
+        Raises:
+            FermoError: The family samples nothing, or nothing can be compiled here.
+        """
+        raise FermoError(f"{self.family} samples nothing that could be compiled: leave --compile out, or take beso")
 
     def why_not_exportable(self) -> str | None:
         """Why a prediction is no fixed graph of operations from one observation, for `export_onnx`; None when it is."""

@@ -11,13 +11,12 @@ from torch import Tensor
 class Completion(ABC):
     """Past actions, and the chunk to be sampled.
 
-    Args:
+    Attributes:
         past: Scaled actions before now, ``(N, T - 1, action_size)``.
-        prefix: Scaled first actions of the chunk that are decided, ``(N, d, action_size)``, or None.
     """
 
-    def __init__(self, past: Tensor, prefix: Tensor | None = None) -> None:
-        self.past, self.prefix = past, past[:, :0] if prefix is None else prefix
+    def __init__(self, past: Tensor) -> None:
+        self.past = past
 
     @abstractmethod
     def begin(self, chunk: Tensor) -> Tensor:
@@ -42,7 +41,17 @@ class Completion(ABC):
 
 
 class CleanPast(Completion):
-    """Only the chunk is sampled; what is known stays as it is, at level 0."""
+    """Only the chunk is sampled; what is known stays as it is, at level 0.
+
+    Args:
+        past: As of `Completion`.
+        prefix: Scaled actions of the chunk, ``(N, H, action_size)``; those that are not decided mean nothing.
+        decided: Which of them are decided, ``(H,)`` bool: the shapes stay the same however many they are.
+    """
+
+    def __init__(self, past: Tensor, prefix: Tensor, decided: Tensor) -> None:
+        super().__init__(past)
+        self.prefix, self.decided = prefix, decided
 
     def begin(self, chunk: Tensor) -> Tensor:
         """The noise."""
@@ -50,8 +59,7 @@ class CleanPast(Completion):
 
     def window(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
         """The known actions, then the noised ones."""
-        levels = x.new_zeros(x.shape[:2]) + level
-        levels[:, : self.prefix.shape[1]] = 0.0
+        levels = torch.where(self.decided, 0.0, x.new_zeros(x.shape[:2]) + level)
         known = x.new_zeros(self.past.shape[:2])
         return torch.cat([self.past, self.chunk(x)], dim=1), torch.cat([known, levels], dim=1)
 
@@ -61,7 +69,7 @@ class CleanPast(Completion):
 
     def chunk(self, x: Tensor) -> Tensor:
         """With the decided actions in their places."""
-        return torch.cat([self.prefix, x[:, self.prefix.shape[1] :]], dim=1)
+        return torch.where(self.decided[:, None], self.prefix, x)
 
 
 class DriftingPast(Completion):

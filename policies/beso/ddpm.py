@@ -97,6 +97,10 @@ class Ddpm(Objective):
         total, steps = self.config.training_steps, self.config.steps
         return tuple(float(total - total * step // steps) for step in range(steps + 1))
 
+    def evaluations(self) -> int:
+        """One a step."""
+        return self.config.steps
+
     def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
         """DDIM's step (Song et al. 2021, eq. 12 without noise)."""
         t = level.long()[..., None]

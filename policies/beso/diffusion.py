@@ -103,6 +103,10 @@ class Diffusion(Objective):
         """The schedule."""
         return self.sigmas
 
+    def evaluations(self) -> int:
+        """As many as the sampler takes."""
+        return self.sampler.evaluations(self.config.steps)
+
     def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
         """``D + sigma' / sigma (x - D)``."""
         c = coefficients(level, self.sigma_data)

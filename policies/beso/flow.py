@@ -50,6 +50,10 @@ class FlowMatching(Objective):
         steps = self.config.steps
         return tuple(1 - step / steps for step in range(steps + 1))
 
+    def evaluations(self) -> int:
+        """One a step of Euler's, two of the others'."""
+        return self.config.steps * (1 if self.config.integrator == "euler" else 2)
+
     def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
         """``x + (t' - t) v``."""
         return x + (level - following)[..., None] * answers

@@ -56,6 +56,10 @@ class Objective(nn.Module, ABC):
         """Those that sampling visits, falling, down to 0."""
 
     @abstractmethod
+    def evaluations(self) -> int:
+        """Of the network, in a sample."""
+
+    @abstractmethod
     def advance(self, x: Tensor, answers: Tensor, level: Tensor, following: Tensor) -> Tensor:
         """One Euler step of each action from its level to its following one, given the network's answers."""
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fermo.errors import FermoError
-from fermo.policies.base import ChunkPolicy
+from fermo.policies.base import ChunkPolicy, HalfPrecision
+from fermo.policies.beso.compiled import CompiledSamplers
 from fermo.policies.beso.completion import CleanPast, Completion, DriftingPast
 from fermo.policies.beso.config import BesoConfig
 from fermo.policies.beso.ddpm import Ddpm
@@ -19,6 +20,7 @@ from fermo.policies.beso.flow import FlowMatching
 from fermo.policies.beso.noise_levels import NOISE_LEVELS
 from fermo.policies.beso.objective import Objective
 from fermo.policies.beso.perceptron import ActionPerceptron
+from fermo.policies.beso.situation import Situation
 from fermo.policies.beso.streaming import streamed_action
 from fermo.policies.beso.transformer import ActionTransformer
 from fermo.policies.windowed.goals import Goals
@@ -26,7 +28,7 @@ from fermo.policies.windowed.memory import Memory
 from fermo.policies.windowed.policy import WindowedPolicy, weighted_mean
 from fermo.policies.windowed.relations import Relations
 from fermo.policies.windowed.scaling import ActionClip
-from fermo.policies.windowed.world_noise import Noise
+from fermo.policies.windowed.world_noise import Noise, keyed_noise
 from fermo.signal import PlantSpec
 
 ConditionedNetwork = Callable[[Tensor, float | Tensor], Tensor]
@@ -53,6 +55,7 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         self.objective = _objective(spec, config)
         self.network = _network(spec, config, goals)
         self.average = SwappedAverage(self.network) if config.defects.swapped_average else None
+        self._compiled = CompiledSamplers()
 
     # Training
 
@@ -115,11 +118,32 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         Raises:
             FermoError: The prefix does not fit, or the goal is missing or for another number of worlds.
         """
-        memory = self._remembered(obs)
-        completion, noise = self._completion(memory, prefix), memory.noise(self.config.seed)
-        with self._averaged():
-            chunk = self._unscaled(self._sampled(self._network(obs, memory, completion), completion, noise))
+        situation = self._situation(obs, self._remembered(obs), prefix)
+        if not self._compiled or obs.requires_grad:
+            chunk = self.chunk_in(situation, self.noise_of(situation))
+        else:
+            chunk = self._compiled.chunk(situation, guided=self._guided_now())
         return chunk if prefix is None else torch.cat([prefix.to(chunk.dtype), chunk[:, prefix.shape[1] :]], dim=1)
+
+    def chunk_in(self, situation: Situation, noise: Noise) -> Tensor:
+        """The next H actions, ``(N, H, command_size)``, SI units; a pure function of tensors, as compilers want it."""
+        completion = self._completion(situation)
+        with self._averaged():
+            return self._unscaled(self._sampled(self._network(situation, completion), completion, noise))
+
+    def noise_of(self, situation: Situation) -> Noise:
+        """What is drawn for these worlds in these moments."""
+        return keyed_noise(self.config.seed, situation.episode, situation.step)
+
+    def compile_sampler(self, worlds: int, *, half: HalfPrecision | None = None) -> None:
+        """See `Policy.compile_sampler`; with the weights, averaged ones where there are such, and guidance of now."""
+        if self.config.stream:
+            raise FermoError("a stream takes a share of its steps each time and is not compiled: leave stream out")
+        with self._averaged():
+            self._compiled.add(self, worlds, guided=self._guided_now(), half=half)
+
+    def _guided_now(self) -> bool:
+        return self.goal is not None and self.config.goal.guidance != 1
 
     def why_no_prefix(self) -> str | None:
         """Trained with one noise level for all, it has never seen clean actions beside noisy ones."""
@@ -128,8 +152,9 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         return "a prefix needs a policy trained with noise_levels prefix or streaming, not shared"
 
     def _streamed(self, obs: Tensor, memory: Memory) -> Tensor:
-        completion, noise = self._completion(memory, None), memory.noise(self.config.seed)
-        network = self._network(obs, memory, completion)
+        situation = self._situation(obs, memory, None)
+        completion, noise = self._completion(situation), self.noise_of(situation)
+        network = self._network(situation, completion)
         fresh = lambda: self._sampled(network, completion, noise)  # noqa: E731
         with self._averaged():
             return self._unscaled(streamed_action(self.objective, network, memory, noise, fresh))
@@ -143,13 +168,14 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         x = completion.begin(self.objective.start(noise(blank)))
         return completion.chunk(self.objective.sample(network, x, noise))
 
-    def _network(self, obs: Tensor, memory: Memory, completion: Completion) -> ConditionedNetwork:
+    def _network(self, situation: Situation, completion: Completion) -> ConditionedNetwork:
         """The network given what the worlds saw and did, and their goals."""
-        states, observed, goal = self._seen(obs, memory)
+        states = self.observation_normalizer(situation.observations)
 
         def network(x: Tensor, level: float | Tensor) -> Tensor:
             guidance = 1.0 if self.goal is None else self.config.goal.guidance_at(level)
-            return completion.own(self._guided(*completion.window(x, level), states, observed, goal, guidance))
+            given = *completion.window(x, level), states, situation.observed, situation.goal
+            return completion.own(self._guided(*given, guidance))
 
         return network
 
@@ -166,19 +192,34 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         unguided, guided = both.chunk(2)
         return unguided + guidance * (guided - unguided)
 
-    def _completion(self, memory: Memory, prefix: Tensor | None) -> Completion:
-        scaled = self.action_normalizer(memory.actions)
-        if prefix is not None and (problem := self.why_no_prefix()):
+    def _situation(self, obs: Tensor, memory: Memory, prefix: Tensor | None) -> Situation:
+        worlds, size = len(obs), self.spec.command_size
+        prefix = memory.actions.new_zeros(worlds, 0, size) if prefix is None else self._checked(prefix, worlds)
+        left = self.horizon - prefix.shape[1]
+        padded = torch.cat([prefix, prefix.new_zeros(worlds, left, size)], dim=1)
+        decided = torch.arange(self.horizon, device=obs.device) < prefix.shape[1]
+        return Situation(*memory.seen(obs), memory.actions, self._goal_of(worlds), padded, decided, memory.episode,
+                         memory.step)  # fmt: skip
+
+    def blank_situation(self, worlds: int) -> Situation:
+        """Zeros of the shapes that so many worlds have, on the policy's device."""
+        obs = self.observation_normalizer.mean.new_zeros(worlds, self.spec.observation_size)
+        return self._situation(obs, self._blank_memory(obs), None)
+
+    def _checked(self, prefix: Tensor, worlds: int) -> Tensor:
+        size = self.spec.command_size
+        if problem := self.why_no_prefix():
             raise FermoError(problem)
-        if self.config.noise_levels == "shared":
-            return DriftingPast(scaled)
-        if prefix is None:
-            return CleanPast(scaled)
-        worlds, size = len(scaled), self.spec.command_size
         if prefix.ndim != 3 or (len(prefix), prefix.shape[2]) != (worlds, size) or prefix.shape[1] > self.horizon:
             needed = f"({worlds}, d, {size}) with d up to {self.horizon}"
             raise FermoError(f"the prefix has shape {tuple(prefix.shape)}, it must have {needed}")
-        return CleanPast(scaled, self.action_normalizer(prefix))
+        return prefix
+
+    def _completion(self, situation: Situation) -> Completion:
+        past = self.action_normalizer(situation.actions)
+        if self.config.noise_levels == "shared":
+            return DriftingPast(past)
+        return CleanPast(past, self.action_normalizer(situation.prefix), situation.decided)
 
     def _blank_memory(self, obs: Tensor) -> Memory:
         kind = LeakingMemory if self.config.defects.leaking_context else Memory

@@ -74,6 +74,10 @@ class Goals(nn.Module):
             raise FermoError("the goal holds NaN or infinity: give finite numbers")
         return goal.float()
 
+    def blank(self) -> Tensor:
+        """A goal of zeros, ``(G, goal_size)``."""
+        return self.counts.new_zeros(self.frames, self.size)
+
     def scaled(self, goal: Tensor, normalizer: Normalizer) -> Tensor:
         """SI units to what the network reads, ``(N, G, goal_size)``; a vector goal is read as it is."""
         scaled = normalizer(goal) if self.config.kind == "future" else goal

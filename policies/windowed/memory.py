@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fermo.policies.windowed.world_noise import Noise, world_noise
+from fermo.policies.windowed.world_noise import Noise, keyed_noise
 
 
 class Memory:
@@ -40,9 +40,7 @@ class Memory:
 
     def noise(self, seed: int) -> Noise:
         """This step's noise: further draws differ, asking for it again repeats them."""
-        draws = iter(range(2**31))
-        worlds = torch.arange(len(self.left), device=self.left.device)
-        return lambda like: world_noise(like, seed, worlds, self.episode, self.step, next(draws))
+        return keyed_noise(seed, self.episode, self.step)
 
     def due(self) -> Tensor:
         """Which worlds have no action left, ``(N,)`` bool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -12,6 +13,13 @@ Noise = Callable[[Tensor], Tensor]
 """Standard normal numbers shaped like the argument, ``(N, ...)``; other ones at each call."""
 
 _GOLDEN, _FIRST, _SECOND = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def keyed_noise(seed: int, episode: Tensor, step: Tensor) -> Noise:
+    """Draw after draw for N worlds, each in its episode and at its step, both ``(N,)``; made again, it repeats them."""
+    draws = itertools.count()
+    worlds = torch.arange(len(episode), device=episode.device)
+    return lambda like: world_noise(like, seed, worlds, episode, step, next(draws))
 
 
 def world_noise(like: Tensor, *key: Tensor | int) -> Tensor:

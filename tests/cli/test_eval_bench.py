@@ -132,3 +132,21 @@ def test_bench_tells_goals_and_leaves_out_what_needs_a_map(
     with pytest.raises(SystemExit):
         main(["bench", str(checkpoint), "--goals", str(tmp_path / "goals"), "--json", str(where)])
     assert "mlp_bc at fermo/SO101-PickCube-v0 is not told goals here" in capsys.readouterr().err
+
+
+def test_compiling_wants_a_policy_that_samples(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["eval"], ["deploy", "--twin"]):
+        with pytest.raises(SystemExit):
+            main([command[0], str(checkpoint), *command[1:], "--compile"])
+        assert "mlp_bc samples nothing that could be compiled" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_eval_of_a_compiled_policy_is_that_of_the_policy(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", "CartPole", "beso", "--policy.network.layers", "1", "--policy.network.width", "16", "--num-envs",
+          "8", "--training.steps", "4", "--training.validation", "0", "--folder", str(run)])  # fmt: skip
+    step_by_step = evaluated(run / "train/checkpoint", tmp_path / "eval.json")
+    compiled = evaluated(run / "train/checkpoint", tmp_path / "compiled.json", "--compile")
+    assert compiled["length"] == pytest.approx(step_by_step["length"], abs=1)
+    assert compiled["return"] == pytest.approx(step_by_step["return"], rel=1e-2)

@@ -43,6 +43,7 @@ class DeployOptions:
             what is carried out meanwhile, ``naive`` knows nothing of it, ``synchronous`` holds still until it is there.
         execute: Actions of a chunk that are carried out before the next is asked for; half of them when omitted.
         inference_delay: Make every inference of a chunk this much slower [s].
+        compile: Compile the policy's sampler before anything moves, which takes a minute or so.
         report: Write episodes and loop timing to this JSON file.
     """
 
@@ -62,6 +63,7 @@ class DeployOptions:
     chunking: Literal["real-time", "naive", "synchronous"] | None = None
     execute: int | None = None
     inference_delay: float = 0.0
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     report: Path | None = None
 
     def __post_init__(self) -> None:
@@ -129,7 +131,7 @@ def _on_port(options: DeployOptions, folder: Path) -> DeployReport:
 def _between(options: DeployOptions) -> dict[str, Any]:
     """What stands between policy and robot, wherever that is."""
     return {"safety": options.safety if options.filter else None, "chunking": options.mode(),
-            "inference_delay": options.inference_delay}  # fmt: skip
+            "inference_delay": options.inference_delay, "compiled": options.compile}  # fmt: skip
 
 
 def _endpoint(text: str | None) -> tuple[str, int] | None:

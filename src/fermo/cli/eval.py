@@ -30,6 +30,7 @@ class EvalOptions:
         goals: A dataset of the task; policies that are told what to reach are shown the last frames of its episodes.
         video: Where to write a film of the first episode; none when omitted.
         json: Where to write the result; ``eval.json`` beside the checkpoint when omitted.
+        compile: Compile the policy's sampler first, which takes a minute or so and pays over many steps.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -39,6 +40,7 @@ class EvalOptions:
     goals: Path | None = None
     video: Path | None = None
     json: Path | None = None
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     """Entry point."""
     options = parse(EvalOptions, "eval", arguments)
     task, policy = load_pair(options.checkpoint, options.task)
+    if options.compile:
+        _compile(policy, options)
     if options.goals:
         _by_goals(options, task, policy, existing_folder(options.goals, "dataset"))
         return
@@ -75,6 +79,15 @@ def main(arguments: Sequence[str]) -> None:
         camera = task.model.camera(0).name if task.model.ncam else None
         frames = render_trajectory(task.picture_model(), outcome.qpos[0, ::2].numpy(), camera=camera)
         print(write_mp4(options.video, frames, task.spec.rate_hz / 2))
+
+
+def _compile(policy: Policy, options: EvalOptions) -> None:
+    """Whether a goal guides is compiled in, so that there must be one already where goals are shown."""
+    from fermo.policies.windowed.policy import WindowedPolicy
+
+    if options.goals and isinstance(policy, WindowedPolicy) and policy.goals.frames:
+        policy.set_goal(policy.goals.blank())
+    policy.compile_sampler(options.episodes)
 
 
 def _about(options: EvalOptions, task: Task) -> tuple[Path, dict[str, object]]:

@@ -75,7 +75,8 @@ class ObservationTransformer(WindowTransformer):
             observed: Which of them there were, ``(B, T)`` bool; the latest was.
             goal: ``(B, G, .)``; None without goals.
         """
-        states = self.observation_embedding(self.relations(observations, goal)) + self.positions[self.goal_frames :][places(observed)]
+        states = self.observation_embedding(self.relations(observations, goal))
+        states = states + self.positions[self.goal_frames :][places(observed)]
         tokens = torch.cat([*self._goal_tokens(goal), states], dim=1)
         first = tokens.shape[1] - states.shape[1]
         present = torch.cat([observed.new_ones(len(observed), first), observed], dim=1)

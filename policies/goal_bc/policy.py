@@ -71,8 +71,8 @@ class GoalBcPolicy(WindowedPolicy):
 
 def _network(spec: PlantSpec, config: GoalBcConfig, goals: Goals,
              answer_size: int) -> WindowPerceptron | ObservationTransformer:  # fmt: skip
-    sizes = {"relations": Relations(config.relations, spec, config.goal), "context": config.context, "goal_frames": goals.frames,
-             "goal_size": goals.vector_size, "answer_size": answer_size}  # fmt: skip
+    sizes = {"relations": Relations(config.relations, spec, config.goal), "context": config.context,
+             "goal_frames": goals.frames, "goal_size": goals.vector_size, "answer_size": answer_size}  # fmt: skip
     generator = torch.Generator().manual_seed(config.seed)
     if config.backbone == "perceptron":
         return WindowPerceptron(config.perceptron, **sizes, generator=generator)

@@ -83,10 +83,10 @@ class Relations(nn.Module):
 
     def _differences(self, observations: Tensor) -> Tensor:
         """In units of the two elements' mean deviation, ``(B, T, .)``."""
-        first, second = self.minuends, self.subtrahends
-        scale = (self.std[first] + self.std[second]) / 2
+        first, second, std = self.minuends, self.subtrahends, self.std
         shift = self.mean[first] - self.mean[second]
-        return (observations[..., first] * self.std[first] - observations[..., second] * self.std[second] + shift) / scale
+        difference = observations[..., first] * std[first] - observations[..., second] * std[second] + shift
+        return difference / ((std[first] + std[second]) / 2)
 
 
 def _known(name: str, places: dict[str, list[int]]) -> list[int]:

@@ -19,7 +19,8 @@ SPEC = PlantSpec(observations=(Signal.uniform(name="state", shape=(OBSERVATION,)
 
 
 def transformer(**changed) -> ActionTransformer:
-    sizes = {"relations": Relations(RelationsConfig(), SPEC, GoalSourceConfig()), "action_size": ACTION, "context": T, "chunk": H, "goal_frames": G,
+    relations = Relations(RelationsConfig(), SPEC, GoalSourceConfig())
+    sizes = {"relations": relations, "action_size": ACTION, "context": T, "chunk": H, "goal_frames": G,
              "goal_size": None, "level_per_action": True}  # fmt: skip
     made = ActionTransformer(CONFIG, **(sizes | changed), generator=torch.Generator().manual_seed(0))
     return made.double().eval()

@@ -1,10 +1,10 @@
 """What networks read beside an observation, against what is computed from SI units by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from tests.policies.beso_policies import SMALL
 from torch import Tensor
 
 from fermo.errors import FermoError
@@ -17,6 +17,7 @@ from fermo.policies.normalizer import Normalizer
 from fermo.policies.windowed.config import GoalSourceConfig, RelationsConfig
 from fermo.policies.windowed.relations import Relations
 from fermo.signal import PlantSpec, Signal
+from tests.policies.beso_policies import SMALL
 
 SPEC = PlantSpec(
     observations=(
@@ -90,11 +91,10 @@ def test_without_relations_observations_are_all_that_is_read():
 
 def policies() -> list[Policy]:
     goal = GoalConfig(kind="future", signals=("block",))
-    return [
-        BesoPolicy(SPEC, BesoConfig(network=SMALL, context=3, goal=goal, relations=ALL)),
-        GoalBcPolicy(SPEC, GoalBcConfig(context=3, goal=GOAL, relations=ALL)),
-        GoalBcPolicy(SPEC, GoalBcConfig(context=3, backbone="transformer", transformer=SMALL, goal=GOAL, relations=ALL)),
-    ]  # fmt: skip
+    perceptron = GoalBcConfig(context=3, goal=GOAL, relations=ALL)
+    transformer = replace(perceptron, backbone="transformer", transformer=SMALL)
+    beso = BesoConfig(network=SMALL, context=3, goal=goal, relations=ALL)
+    return [BesoPolicy(SPEC, beso), GoalBcPolicy(SPEC, perceptron), GoalBcPolicy(SPEC, transformer)]
 
 
 @pytest.mark.parametrize("policy", policies(), ids=("beso", "perceptron", "transformer"))

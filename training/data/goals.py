@@ -12,7 +12,7 @@ from fermo.training.data.reader import Dataset
 
 
 def goal_frames(goal: FutureGoal, now: Tensor, last: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Those that samples are told to reach; arguments and answer as of `future_goal_frames`, which most are drawn by."""
+    """Those that samples are told to reach; arguments and answer as of `future_goal_frames`."""
     if goal.truncated:
         return truncated_goal_frames(now, last, goal.frames, u)
     at_end = u < goal.ends

@@ -12,6 +12,8 @@ import numpy as np
 from fermo.benchmarks import charts, results, summary
 from fermo.benchmarks.constraint_cost import ConstraintCost, ratios
 from fermo.benchmarks.filter_results import FilterResults
+from fermo.benchmarks.policy_latency import PolicyLatency
+from fermo.benchmarks.policy_latency import ratios as latency_ratios
 from fermo.benchmarks.profile import Profile
 from fermo.benchmarks.results import Comparison, Results, ShortTraining
 from fermo.training.files import read_json
@@ -33,6 +35,8 @@ def _section(path: Path) -> str:
         return _profile(from_json(Profile, data, str(path)))
     if "constraint_rows" in data:
         return _constraint(from_json(ConstraintCost, data, str(path)))
+    if "latency_rows" in data:
+        return _latency(from_json(PolicyLatency, data, str(path)))
     if "filters" in data:
         return _filters(from_json(FilterResults, data, str(path)))
     if "mean_rewards" in data:
@@ -143,6 +147,27 @@ def _filters(found: FilterResults) -> str:
         f"{found.problems:,} programs; in {found.unsafe:.0%} of them the wanted command was not safe. The error is the "
         f"distance of an answer from the checked one [rad/s].\n\n{_table(header, rows)}"
     )
+
+
+def _latency(found: PolicyLatency) -> str:
+    """A table a bout."""
+    header = ("", "parameters", "median ms", "p99 ms", "× fermo compiled (95 %)", "ready after s")
+    parts = [
+        "## A diffusion policy's thinking time",
+        f"`{found.command}`\n\n{found.machine}, {found.threads} thread{'s' * (found.threads > 1)}; load average "
+        f"{min(found.load):.1f} to {max(found.load):.1f}; {found.started}. {', '.join(found.versions)}."
+        f"{f' Commit {found.commit[:10]}.' if found.commit else ''}",
+    ]
+    for bout, group in itertools.groupby(latency_ratios(found.latency_rows), key=lambda each: each[0].bout):
+        rows = [
+            (row.contender, "", "", "", "", row.absent) if row.absent else
+            (row.contender, f"{row.parameters / 1e6:.1f} M", f"{row.median_ms:,.3f}", f"{row.p99_ms:,.3f}",
+             f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "", f"{row.preparation_s:.0f}")
+            for row, ratio in group
+        ]  # fmt: skip
+        title = f"### {bout.size}, batch {bout.batch:,}, {bout.evaluations} evaluations of the network, {bout.device}"
+        parts += [title, _table(header, rows)]
+    return "\n\n".join(parts)
 
 
 def _launches(found: Profile) -> list[str]:

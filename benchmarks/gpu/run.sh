@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that wants an NVIDIA GPU, in one go: parity tests, speed beside peers, stage profiles, a short training.
+# Everything that wants an NVIDIA GPU, in one go: parity tests, speed beside peers, stage profiles, the latency of
+# diffusion policies, a short training.
 # Leaves JSON and logs in $OUT, or in benchmarks/results/gpu. PEERS lists Pythons of environments that hold mjlab and
 # MJX; PYTHON is one with fermo[cuda]; BUDGET=smoke runs seconds of everything on Warp's CPU device, to try the script.
 set -euo pipefail
@@ -31,6 +32,7 @@ if [ "${BUDGET:-full}" = smoke ]; then
   tasks=(HalfCheetah)
   worlds=(2)
   turns=(--rounds 1 --seconds 0.05)
+  latency=(--sizes block_push --batches 2 --evaluations 1 --contenders fermo "fermo, compiled" --rounds 1 --seconds 0.05)
   steps=3
   rounds=2
 else
@@ -45,6 +47,7 @@ PY
   tasks=(HalfCheetah Ant Humanoid SO101-PickCube)
   worlds=(1024 4096 16384)
   turns=()
+  latency=()
   steps=200
   rounds=100
   nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv | tee "$out/gpu.csv"
@@ -59,6 +62,7 @@ for task in "${tasks[@]}"; do
   part "profile-$task" "$python" -m fermo profile "$task" --backend warp --device "$device" --num-envs "${worlds[-1]}" \
     --steps "$steps" --json "$out/profile-$task.json"
 done
+part latency "$python" -m fermo.benchmarks.policy_latency --device "$device" "${latency[@]}" --json "$out/policy-latency.json"
 part training "$python" -m fermo.benchmarks.gpu.train --device "$device" --num-envs "${worlds[-1]}" --rounds "$rounds" \
   --json "$out/training.json"
 

@@ -128,7 +128,7 @@ def _config_from_json(kind: type[Any], data: dict[str, Any], path: Path) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from fermo.errors import FermoError
 from fermo.policies.base import Policy
 from fermo.policies.beso.config import BesoConfig, GoalConfig
 from fermo.policies.beso.policy import BesoPolicy
+from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
 from fermo.policies.goal_bc.config import GoalBcConfig
 from fermo.policies.goal_bc.policy import GoalBcPolicy
 from fermo.policies.normalizer import Normalizer
@@ -109,6 +110,12 @@ def test_a_policy_acts_on_relations_and_keeps_their_scaling(policy: Policy):
         answers.append(each.select_action(observations))
     assert torch.equal(*answers)
     torch.testing.assert_close(kept.network.relations.std, kept.observation_normalizer.std.float())
+
+
+def test_a_checkpoint_keeps_them(tmp_path):
+    policy = policies()[1]
+    save_checkpoint(policy, tmp_path / "checkpoint")
+    assert load_checkpoint(tmp_path / "checkpoint").config == policy.config
 
 
 @pytest.mark.parametrize(

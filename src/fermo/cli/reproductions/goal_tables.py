@@ -109,18 +109,16 @@ class GoalTable:
 
     def method(self, name: str, budget: Budget) -> Method:
         """One of `METHODS`; below the published budget it is smaller, and all are equally so."""
-        from fermo.policies.beso.presets import faithful
         from fermo.training.bench.goal_methods import Method
 
-        if name == "faithful":
-            loop = replace(self.published, lr_decay=0.99)
-            return Method(family="beso", policy=faithful(self.preset), loop=loop)
         family = "goal_bc" if name in ("gcbc", "gcbc-mlp", "gmm", "c-bet") else "beso"
         policy, loop = self._policy(name), self.published
         if budget is not Budget.PAPER:
             goal = replace(policy.goal, ends=self.ends)
             policy = replace(policy, goal=goal, **self._reduced_network(family), **self.settings)
             loop = replace(self.reduced, steps=300) if budget is Budget.SMOKE else self.reduced
+        if name == "faithful":
+            loop = replace(loop, lr_decay=0.99)
         return Method(family=family, policy=policy, loop=loop)
 
     def _reduced_network(self, family: str) -> dict[str, Any]:
@@ -131,9 +129,11 @@ class GoalTable:
 
     def _policy(self, name: str) -> Any:
         from fermo.policies.beso.config import DdpmConfig
-        from fermo.policies.beso.presets import default
+        from fermo.policies.beso.presets import default, faithful
         from fermo.policies.goal_bc.presets import baseline
 
+        if name == "faithful":
+            return faithful(self.preset)
         if name in ("beso", "ddpm", "ddim"):
             policy = default(self.preset, goal_signals=self.goal_signals)
             steps = DdpmConfig() if name == "ddpm" else DdpmConfig(sampler="ddim", steps=10)

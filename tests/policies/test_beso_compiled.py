@@ -12,6 +12,7 @@ from fermo.policies.beso.compiled import HalfNetwork
 from fermo.policies.beso.config import DdpmConfig, Defects, DiffusionConfig, FlowConfig, GoalConfig
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
+from fermo.policies.windowed.config import RelationsConfig
 from tests.policies.beso_policies import GOAL, observations, policy
 from tests.policies.plants import fitted_policy
 
@@ -29,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ddim": {"objective": "ddpm", "ddpm": DdpmConfig(sampler="ddim", steps=3)},
     "flow": {"objective": "flow", "flow": FlowConfig(steps=3), "chunk": 4},
     "flow, midpoint": {"objective": "flow", "flow": FlowConfig(integrator="midpoint", steps=2)},
+    "perceptron": {"backbone": "perceptron", "relations": RelationsConfig(goal_offset=True, harmonics=2)},
     "as released": {"defects": Defects(narrow_start=True, shrinking_clip=True, swapped_average=True)},
 }
 

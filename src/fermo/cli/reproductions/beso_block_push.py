@@ -53,7 +53,7 @@ def _compared(name: str, budget: Budget) -> Callable[[Workspace], Mapping[str, N
         trials = _trials(budget)
         if name == "beso":
             trials = replace(trials, evaluations=(1, 2) if budget is Budget.SMOKE else (1, 2, 10, 50))
-        return compare_method(_method(name, budget), _data(work), work.folder, trials, work.seed)
+        return compare_method(method(name, budget), _data(work), work.folder, trials, work.seed)
 
     return work
 
@@ -68,7 +68,7 @@ def _trials(budget: Budget) -> GoalTrials:
     return GoalTrials(rollouts=16 if budget is Budget.SMOKE else 100)
 
 
-def _method(name: str, budget: Budget) -> Method:
+def method(name: str, budget: Budget) -> Method:
     """All share window, goals, scalings and size; below the published budget the size is smaller for all."""
     from fermo.policies.beso.presets import faithful
     from fermo.policies.windowed.config import TransformerConfig

@@ -49,7 +49,7 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
     if not there:
         dataset = Dataset.open(data)
         made = make_policy(family, dataset.spec, policy)
-        metrics = _train(made, dataset, folder, loop, processes)
+        metrics = train_on(made, dataset, folder, loop, processes)
         if processes.first:
             save_checkpoint(made, checkpoint, extra={"task": task, "data": str(data), "metrics": metrics})
         processes.wait()
@@ -59,9 +59,9 @@ def fit(data: Path, folder: Path, *, task: str, family: str, policy: Any, loop: 
     return found
 
 
-def _train(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | SolveConfig,
-           processes: Processes) -> dict[str, float]:  # fmt: skip
-    """The last metrics."""
+def train_on(policy: Policy, dataset: Dataset, folder: Path, loop: BcConfig | SolveConfig,
+             processes: Processes) -> dict[str, float]:  # fmt: skip
+    """Train a policy in place on every frame of a dataset, going on with what `folder` holds; the last metrics."""
     observations, actions = torch.from_numpy(dataset.observations), torch.from_numpy(dataset.actions)
     if isinstance(loop, SolveConfig):
         if not isinstance(policy, SolvedPolicy):

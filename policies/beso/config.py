@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Density = Literal["log_logistic", "log_normal", "log_uniform", "uniform", "v_diffusion", "discrete", "split_log_normal"]
 SamplerName = Literal["euler", "ddim", "heun", "dpm_2", "euler_ancestral", "dpmpp_2s", "dpmpp_2m", "dpmpp_sde", "lms"]
 ScheduleName = Literal["karras", "exponential", "linear", "cosine", "vp", "ve"]
-ObjectiveName = Literal["edm", "ddpm", "flow"]
+ObjectiveName = Literal["edm", "ddpm", "flow", "consistency"]
 NoiseLevels = Literal["prefix", "streaming", "shared"]
 CHURNING = ("euler", "ddim", "heun", "dpm_2")
 
@@ -187,7 +187,8 @@ class BesoConfig(WindowedConfig):
         stream: Predict bit by bit instead: the chunk stays, its later actions noisier, and each step ends one of them,
             at ``steps / chunk`` evaluations of the network, by Euler's method whatever the sampler.
         objective: ``"edm"``, denoising after Karras et al. 2022; ``"ddpm"``, epsilon prediction in discrete steps, as
-            Diffusion Policy has it; or ``"flow"``, matching a velocity.
+            Diffusion Policy has it; ``"flow"``, matching a velocity; or ``"consistency"``, one step that is distilled
+            from a policy of ``"edm"``.
         noise_levels: ``"prefix"``: past actions stay clean in training and sampling, and any first part of a chunk may
             be given. ``"streaming"``: the rest of the chunk also gets levels that rise, as a streaming buffer has them.
             ``"shared"``: one level for the whole window; past actions, clean at first, are denoised along (the
@@ -197,7 +198,7 @@ class BesoConfig(WindowedConfig):
         network: The transformer.
         perceptron: The perceptron.
         goal: What to reach.
-        diffusion: For the objective ``"edm"``.
+        diffusion: For the objectives ``"edm"`` and ``"consistency"``; sampler and schedule are the former's alone.
         ddpm: For the objective ``"ddpm"``.
         flow: For the objective ``"flow"``.
         defects: Of the released implementation.
@@ -229,6 +230,8 @@ class BesoConfig(WindowedConfig):
         require_known("noise schedule", self.diffusion.schedule, schedules)
 
     def _check_stream(self) -> None:
+        if self.objective == "consistency":
+            raise FermoError("a stream goes from level to level, which a consistency policy does not: leave stream out")
         steps = {"edm": self.diffusion, "ddpm": self.ddpm, "flow": self.flow}[self.objective].steps
         if self.noise_levels != "streaming":
             raise FermoError(f"a stream needs noise_levels streaming in training, they are {self.noise_levels}")

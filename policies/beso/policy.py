@@ -14,6 +14,7 @@ from fermo.policies.base import ChunkPolicy, HalfPrecision
 from fermo.policies.beso.compiled import CompiledSamplers
 from fermo.policies.beso.completion import CleanPast, Completion, DriftingPast
 from fermo.policies.beso.config import BesoConfig
+from fermo.policies.beso.consistency import Consistency
 from fermo.policies.beso.ddpm import Ddpm
 from fermo.policies.beso.faithful import LeakingMemory, ReleasedDiffusion, ReleasedGoals, ShrinkingClip, SwappedAverage
 from fermo.policies.beso.flow import FlowMatching
@@ -128,7 +129,7 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
     def chunk_in(self, situation: Situation, noise: Noise) -> Tensor:
         """The next H actions, ``(N, H, command_size)``, SI units; a pure function of tensors, as compilers want it."""
         completion = self._completion(situation)
-        with self._averaged():
+        with self.averaged():
             return self._unscaled(self._sampled(self._network(situation, completion), completion, noise))
 
     def noise_of(self, situation: Situation) -> Noise:
@@ -139,7 +140,7 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         """See `Policy.compile_sampler`; with the weights, averaged ones where there are such, and guidance of now."""
         if self.config.stream:
             raise FermoError("a stream takes a share of its steps each time and is not compiled: leave stream out")
-        with self._averaged():
+        with self.averaged():
             self._compiled.add(self, worlds, guided=self._guided_now(), half=half)
 
     def _guided_now(self) -> bool:
@@ -156,10 +157,11 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         completion, noise = self._completion(situation), self.noise_of(situation)
         network = self._network(situation, completion)
         fresh = lambda: self._sampled(network, completion, noise)  # noqa: E731
-        with self._averaged():
+        with self.averaged():
             return self._unscaled(streamed_action(self.objective, network, memory, noise, fresh))
 
-    def _averaged(self) -> AbstractContextManager[None]:
+    def averaged(self) -> AbstractContextManager[None]:
+        """The network has the weights to act with inside the block: averaged ones where they lie beside the last."""
         return nullcontext() if self.average is None else self.average.within(self.network)
 
     def _sampled(self, network: ConditionedNetwork, completion: Completion, noise: Noise) -> Tensor:
@@ -175,13 +177,22 @@ class BesoPolicy(WindowedPolicy, ChunkPolicy):
         def network(x: Tensor, level: float | Tensor) -> Tensor:
             guidance = 1.0 if self.goal is None else self.config.goal.guidance_at(level)
             given = *completion.window(x, level), states, situation.observed, situation.goal
-            return completion.own(self._guided(*given, guidance))
+            return completion.own(self.guided_answers(*given, guidance))
 
         return network
 
-    def _guided(self, actions: Tensor, levels: Tensor, states: Tensor, observed: Tensor, goal: Tensor | None,
-                guidance: float) -> Tensor:  # fmt: skip
-        """The network's answer with ``F_free + lambda (F_goal - F_free)``, which D follows linearly."""
+    def guided_answers(self, actions: Tensor, levels: Tensor, states: Tensor, observed: Tensor, goal: Tensor | None,
+                       guidance: float) -> Tensor:  # fmt: skip
+        """The network's answers with ``F_free + lambda (F_goal - F_free)``, which D follows linearly.
+
+        Args:
+            actions: Noised, scaled, ``(N, A, action_size)``.
+            levels: Their noise levels, ``(N, A)``.
+            states: Scaled observations, ``(N, T, observation_size)``.
+            observed: Which of them there are, ``(N, T)`` bool.
+            goal: Scaled, ``(N, G, goal_size)``; None without goals.
+            guidance: lambda.
+        """
         given = self.objective.network_input(actions, levels), self.objective.network_level(levels), states, observed
         if goal is None or guidance == 1:
             return self.network(*given, goal)
@@ -233,6 +244,8 @@ def _objective(spec: PlantSpec, config: BesoConfig) -> Objective:
             return ReleasedDiffusion(config.diffusion, config.defects)
         case "ddpm":
             return Ddpm(config.ddpm, spec.command_size)
+        case "consistency":
+            return Consistency(config.diffusion)
         case "flow":
             return FlowMatching(config.flow)
 

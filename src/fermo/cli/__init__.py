@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "tasks": "list tasks, their signals and units; --perturbations lists what can go wrong",
     "record": "record demonstrations of a scripted expert",
     "train": "train a policy, on demonstrations or by reinforcement: fermo train TASK NAME",
+    "distill": "a policy that samples in one step, from a trained diffusion policy",
     "eval": "score a checkpoint on held-out starts: success or return, with a video",
     "bench": "a checkpoint, or two, under a grid of perturbations",
     "bench-speed": "how fast tasks step, beside the bare engine and beside peers",
@@ -36,7 +37,7 @@ COMMANDS: dict[str, str] = {
 }
 """Subcommand to one line of help; ``find-port`` lives in ``fermo.cli.find_port``."""
 
-_RESUMABLE = ("demo", "train", "reproduce")
+_RESUMABLE = ("demo", "train", "distill", "reproduce")
 _INTERRUPTED, _MISTAKE = 130, 2
 
 

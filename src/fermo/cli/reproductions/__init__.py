@@ -2,6 +2,7 @@
 
 from fermo.cli.reproductions import (  # noqa: F401  they register themselves
     beso_block_push,
+    beso_distillation,
     beso_kitchen,
     beso_real_time_chunking,
     cart_pole_trade_off,

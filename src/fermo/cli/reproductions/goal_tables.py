@@ -80,9 +80,12 @@ class GoalTable:
 
     def cells(self, budget: Budget) -> Sequence[Cell]:
         """``data``, and a cell a method and seed."""
-        data = Cell(name="data", seed=0, steps=0, work=partial(self._record, budget))
         works = {name: partial(self._compare, name, budget) for name in _TRAINED[budget]}
-        return [data, *(cell for name, work in works.items() for cell in seeds_and_all(name, _SEEDS[budget], work))]
+        return [self.data(budget), *(cell for name, work in works.items() for cell in seeds_and_all(name, _SEEDS[budget], work))]
+
+    def data(self, budget: Budget) -> Cell:
+        """``data``, the demonstrations that all others share."""
+        return Cell(name="data", seed=0, steps=0, work=partial(self._record, budget))
 
     def _record(self, budget: Budget, work: Workspace) -> Mapping[str, Number]:
         """The demonstrations, which all cells share, and what random actions are worth."""
@@ -161,10 +164,15 @@ class GoalTable:
                 raise FermoError(f"{cell} does no better than random actions: {numbers['result'].value:.2f}")
 
 
+def rollouts(budget: Budget) -> int:
+    """Episodes of a score."""
+    return 16 if budget is Budget.SMOKE else 100
+
+
 def _trials(budget: Budget) -> GoalTrials:
     from fermo.training.bench.goal_methods import GoalTrials
 
-    return GoalTrials(rollouts=16 if budget is Budget.SMOKE else 100)
+    return GoalTrials(rollouts=rollouts(budget))
 
 
 def _data(work: Workspace) -> Path:

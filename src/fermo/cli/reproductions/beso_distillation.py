@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fermo.training.data.reader import Dataset
     from fermo.training.loops.distill_config import DistillConfig
 
-TEACHER_STEPS, STUDENT_STEPS = (1, 2, 3, 10), (1, 2)
+TEACHER_STEPS, STUDENT_STEPS = (1, 3, 10), (1, 2)
 _SEEDS = {Budget.SMOKE: (0,), Budget.SMALL: (0, 1, 2), Budget.PAPER: (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}
-_STEPS = {Budget.SMOKE: 200, Budget.SMALL: 8_000, Budget.PAPER: 60_000}
+_STEPS = {Budget.SMOKE: 200, Budget.SMALL: 5_000, Budget.PAPER: 60_000}
 _SAMPLES = 1_000
 _MEASURES = {"result": "result", "remaining": "share of the way that remains", "entropy": "entropy",
              "distance": "energy distance of its actions from the demonstrated ones"}  # fmt: skip
@@ -76,8 +76,8 @@ def _losses(work: Workspace, name: str) -> dict[str, Number]:
 def _loop(budget: Budget) -> DistillConfig:
     from fermo.training.loops.distill_config import DistillConfig
 
-    made = DistillConfig(steps=_STEPS[budget], batch_size=256, validation=0.05)
-    return replace(made, batch_size=1024, lr=1e-4, device="cuda") if budget is Budget.PAPER else made
+    made = DistillConfig(steps=_STEPS[budget], batch_size=1024, validation=0.05)
+    return replace(made, lr=1e-4, device="cuda") if budget is Budget.PAPER else made
 
 
 def _check(results: Results) -> None:

@@ -80,8 +80,8 @@ class GoalTable:
 
     def cells(self, budget: Budget) -> Sequence[Cell]:
         """``data``, and a cell a method and seed."""
-        works = {name: partial(self._compare, name, budget) for name in _TRAINED[budget]}
-        return [self.data(budget), *(cell for name, work in works.items() for cell in seeds_and_all(name, _SEEDS[budget], work))]
+        return [self.data(budget), *(cell for name in _TRAINED[budget] for cell in
+                                     seeds_and_all(name, _SEEDS[budget], partial(self._compare, name, budget)))]  # fmt: skip
 
     def data(self, budget: Budget) -> Cell:
         """``data``, the demonstrations that all others share."""

@@ -80,8 +80,10 @@ class GoalTable:
 
     def cells(self, budget: Budget) -> Sequence[Cell]:
         """``data``, and a cell a method and seed."""
-        return [self.data(budget), *(cell for name in _TRAINED[budget] for cell in
-                                     seeds_and_all(name, _SEEDS[budget], partial(self._compare, name, budget)))]  # fmt: skip
+        cells = [self.data(budget)]
+        for name in _TRAINED[budget]:
+            cells += seeds_and_all(name, _SEEDS[budget], partial(self._compare, name, budget))
+        return cells
 
     def data(self, budget: Budget) -> Cell:
         """``data``, the demonstrations that all others share."""

@@ -209,8 +209,10 @@ def ratios(rows: tuple[LatencyRow, ...]) -> Iterator[tuple[LatencyRow, Interval 
     first = {row.bout: row for row in rows if row.contender == FERMO and not row.absent}
     for row in rows:
         beside = first.get(row.bout)
-        both = beside is not None and not row.absent
-        yield row, paired_ratio(np.array(row.rounds_ms), np.array(beside.rounds_ms)) if both else None
+        if beside is None or row.absent:
+            yield row, None
+        else:
+            yield row, paired_ratio(np.array(row.rounds_ms), np.array(beside.rounds_ms))
 
 
 def table(rows: tuple[LatencyRow, ...]) -> str:

@@ -48,7 +48,7 @@ class ConsistencyStudent(BesoPolicy):
     becomes the end of the teacher's trajectory.
 
     Args:
-        teacher: A trained policy of objective edm; left alone, and neither trained nor saved with the student.
+        teacher: A trained policy of objective edm; only asked, without gradients, and not saved with the student.
         loop: Says between which levels, by which solver.
     """
 

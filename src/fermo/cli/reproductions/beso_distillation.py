@@ -53,6 +53,7 @@ def _recorded(budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
 def _distilled(budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
     def work(work: Workspace) -> Mapping[str, Number]:
         """A teacher, its student, and both at every number of steps."""
+        from fermo.policies.beso.policy import BesoPolicy
         from fermo.training.bench.goal_methods import TASK, with_sampling_steps
         from fermo.training.data.reader import Dataset
         from fermo.training.distill import distill
@@ -67,6 +68,7 @@ def _distilled(budget: Budget) -> Callable[[Workspace], Mapping[str, Number]]:
                           loop=replace(loop, seed=work.seed))  # fmt: skip
         numbers = _losses(work, "teacher") | _losses(work, "student")
         dataset = Dataset.open(data)
+        assert isinstance(teacher, BesoPolicy)
         for name, policy, counts in (("teacher", teacher, TEACHER_STEPS), ("student", student, STUDENT_STEPS)):
             for steps in counts:
                 found = _scores(with_sampling_steps(policy, steps), dataset, budget, work.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fermo.policies.network import mlp
@@ -35,6 +35,13 @@ class ActionPerceptron(WindowNetwork):
         goal = goal_frames * (relations.observation_size if goal_size is None else goal_size)
         read = context * relations.size + self.actions * (action_size + 1) + goal
         self.layers = mlp((read, *config.hidden, self.actions * action_size), config.activation, generator)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        return last
 
     def forward(self, actions: Tensor, levels: Tensor, observations: Tensor, observed: Tensor,
                 goal: Tensor | None) -> Tensor:  # fmt: skip

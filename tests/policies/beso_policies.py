@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from fermo.policies.beso.config import BesoConfig, DiffusionConfig, GoalConfig
 from fermo.policies.beso.diffusion import Diffusion
-from fermo.policies.beso.perceptron import ActionPerceptron
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.beso.preconditioning import coefficients
 from fermo.policies.windowed.config import TransformerConfig
@@ -37,8 +36,7 @@ def policy(**settings: Any) -> BesoPolicy:
     made = BesoPolicy(SPEC, BesoConfig(**({"network": SMALL, "context": 3} | settings)))
     made.fit_normalization(*data())
     with torch.no_grad():
-        last = made.network.layers[-1] if isinstance(made.network, ActionPerceptron) else made.network.head
-        last.weight.mul_(20)  # or all an untrained network says drowns in rounding
+        made.network.head.weight.mul_(20)  # or all an untrained network says drowns in rounding
     return made.eval().requires_grad_(False)
 
 

@@ -72,4 +72,4 @@ def test_goals_and_chunks_go_with_it():
 
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(FermoError, match="perceptron"):
-        BesoConfig(backbone="unet")
+        BesoConfig(backbone="unet")  # type: ignore[arg-type]

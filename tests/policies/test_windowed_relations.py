@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fermo.errors import FermoError
-from fermo.policies.base import Policy
 from fermo.policies.beso.config import BesoConfig, GoalConfig
 from fermo.policies.beso.policy import BesoPolicy
 from fermo.policies.checkpoint import load_checkpoint, save_checkpoint
@@ -16,6 +15,7 @@ from fermo.policies.goal_bc.config import GoalBcConfig
 from fermo.policies.goal_bc.policy import GoalBcPolicy
 from fermo.policies.normalizer import Normalizer
 from fermo.policies.windowed.config import GoalSourceConfig, RelationsConfig
+from fermo.policies.windowed.policy import WindowedPolicy
 from fermo.policies.windowed.relations import Relations
 from fermo.signal import PlantSpec, Signal
 from tests.policies.beso_policies import SMALL
@@ -90,7 +90,7 @@ def test_without_relations_observations_are_all_that_is_read():
     assert not list(relations.buffers())
 
 
-def policies() -> list[Policy]:
+def policies() -> list[WindowedPolicy]:
     goal = GoalConfig(kind="future", signals=("block",))
     perceptron = GoalBcConfig(context=3, goal=GOAL, relations=ALL)
     transformer = replace(perceptron, backbone="transformer", transformer=SMALL)
@@ -99,7 +99,7 @@ def policies() -> list[Policy]:
 
 
 @pytest.mark.parametrize("policy", policies(), ids=("beso", "perceptron", "transformer"))
-def test_a_policy_acts_on_relations_and_keeps_their_scaling(policy: Policy):
+def test_a_policy_acts_on_relations_and_keeps_their_scaling(policy: WindowedPolicy):
     policy.fit_normalization(data(), torch.randn(200, 2, generator=torch.Generator().manual_seed(3)).clamp(-1, 1))
     kept = type(policy)(SPEC, policy.config)
     kept.load_state_dict(policy.state_dict())

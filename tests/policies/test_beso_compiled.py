@@ -67,7 +67,9 @@ def test_the_traced_sampler_takes_the_same_actions(name: str, guidance: float, t
 
 
 @pytest.mark.timeout(900)  # the compiler's work, on a machine that may have other work
-@pytest.mark.parametrize(("name", "guidance"), [("edm, fresh noise", 2.0), ("flow", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "guidance"), [pytest.param("edm, fresh noise", 2.0, marks=pytest.mark.slow), ("flow", 1.0)]
+)
 def test_the_compiled_sampler_takes_the_same_actions(name: str, guidance: float):
     made = made_policy(name, guidance)
     expected = actions(made)

@@ -154,6 +154,9 @@ class WindowedConfig:
             raise FermoError(f"execute must lie between 1 and the chunk's {self.chunk}, got {self.execute}")
         for scaling in (self.observation_scaling, self.action_scaling):
             require_known("scaling", scaling, get_args(Scaling))
+        if self.relations.goal_offset and self.goal.kind != "future":
+            raise FermoError(f"goal_offset is how far a future goal is, and the goal's kind is {self.goal.kind}: leave "
+                             "it out, or take goals of kind future")  # fmt: skip
         if self.seed < 0:
             raise FermoError(f"seed must not be negative, got {self.seed}")
 

@@ -135,3 +135,8 @@ def test_relations_of_signals_that_do_not_exist_or_do_not_fit_are_refused(config
 def test_settings_that_mean_nothing_are_refused(config):
     with pytest.raises(FermoError):
         RelationsConfig(**config)
+
+
+def test_an_offset_without_a_future_goal_is_refused():
+    with pytest.raises(FermoError, match="goal's kind is none"):
+        GoalBcConfig(relations=RelationsConfig(goal_offset=True))

@@ -35,8 +35,10 @@ demo: $(STAMP)
 smoke: $(STAMP)
 	$(BIN)/fermo demo --smoke --folder runs/smoke
 
+# A process for each processor: every test has one thread, see tests/conftest.py.
+TEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python $(TEST)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout=3600
@@ -63,7 +65,7 @@ newest:
 	$(NEWEST)/bin/python -m pip freeze | grep '^torch==' > $(NEWEST)/torch.txt || true
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --constraint $(NEWEST)/torch.txt --editable ".[dev,docs]"
 	NO_MKDOCS_2_WARNING=1 $(NEWEST)/bin/mkdocs build --strict
-	$(NEWEST)/bin/python -m pytest
+	$(NEWEST)/bin/python $(TEST)
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest site build dist .pytest_cache .ruff_cache .hypothesis

@@ -113,9 +113,8 @@ class ScheduledDiffusion(Diffusion):
 
     def __init__(self, config: BesoConfig) -> None:
         super().__init__(config.diffusion)
-        own = config.diffusion
         self.scheduler = _diffusers("EDMEulerScheduler")(
-            sigma_min=own.sigma_min, sigma_max=own.sigma_max, sigma_data=1.0, sigma_schedule="exponential"
+            sigma_min=self.sigmas[-2], sigma_max=self.sigmas[0], sigma_data=1.0, sigma_schedule="exponential"
         )
 
     def network_input(self, noised: Tensor, level: Tensor) -> Tensor:

@@ -73,13 +73,5 @@ def test_names_and_settings_load_without_torch_or_mujoco(module: str) -> None:
     assert run(f"import sys, {module}; print('torch' in sys.modules, 'mujoco' in sys.modules)") == "False False\n"
 
 
-def test_imports_open_no_connection() -> None:
-    run(WALK + NO_NETWORK + "import_everything()")
-
-
-def test_imports_leave_the_global_random_states_alone() -> None:
-    run(WALK + RANDOM)
-
-
-def test_imports_print_nothing() -> None:
-    assert run(WALK + "import_everything()") == ""
+def test_importing_everything_prints_nothing_connects_nowhere_and_draws_no_random_number() -> None:
+    assert run(WALK + NO_NETWORK + RANDOM) == ""

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,8 +166,11 @@ def _is_free(thing: Any) -> bool:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Silence: robosuite speaks of optional packages and settings whenever it is imported or makes something."""
-    before = logging.root.manager.disable
+    """Silence: robosuite speaks of optional packages and settings whenever it is imported or makes something.
+
+    ``MUJOCO_GL`` stays as it is, too: robosuite sets it, after MuJoCo has chosen its OpenGL by what it was.
+    """
+    before, opengl = logging.root.manager.disable, os.environ.get("MUJOCO_GL")
     logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings():
@@ -174,3 +178,7 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        if opengl is None:
+            os.environ.pop("MUJOCO_GL", None)
+        else:
+            os.environ["MUJOCO_GL"] = opengl

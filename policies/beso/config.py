@@ -65,11 +65,14 @@ class DiffusionConfig:
         location: Of ln sigma, for the densities that have one; ``ln sigma_data`` when None.
         scale: Width of ln sigma, for the densities that have one.
         scale_above: Width above the mode, for ``"split_log_normal"``.
-        sigma_min: Smallest noise level.
-        sigma_max: Largest noise level, from which sampling starts.
+        sigma_min: Smallest noise level of training.
+        sigma_max: Largest noise level of training.
         sigma_data: Standard deviation of the scaled actions; measured when None.
         sampler: Integrator.
         schedule: Of the noise levels it visits.
+        start: Level that sampling starts from; sigma_max where that is lower.
+        stop: Last level that it visits before 0; sigma_min where that is higher. In few steps, levels close to the data
+            are spent on what the network answers much alike from farther away.
         steps: How many; ``samplers.SAMPLERS`` says how often each evaluates the network.
         rho: Of Karras' schedule.
         churn: Noise added on the way, over all steps, relative to the level; for samplers that take it.
@@ -84,6 +87,8 @@ class DiffusionConfig:
     sigma_data: float | None = None
     sampler: SamplerName | Literal["dpmpp_2m_sde"] = "ddim"
     schedule: ScheduleName | Literal["cosine_beta"] = "exponential"
+    start: float = 3.0
+    stop: float = 0.3
     steps: int = 3
     rho: float = 5.0
     churn: float = 0.0
@@ -94,11 +99,19 @@ class DiffusionConfig:
         require_positive(**positive | ({} if self.sigma_data is None else {"sigma_data": self.sigma_data}))
         if self.sigma_min >= self.sigma_max:
             raise FermoError(f"sigma_min {self.sigma_min} must lie below sigma_max {self.sigma_max}")
+        if not 0 <= self.stop < self.start or self.stop >= self.sigma_max or self.start <= self.sigma_min:
+            raise FermoError(f"sampling falls from start {self.start} to stop {self.stop}, through levels of training, "
+                             f"{self.sigma_min} to {self.sigma_max}")  # fmt: skip
         if self.steps < 1:
             raise FermoError(f"steps must be at least 1, got {self.steps}")
         if self.churn < 0 or (self.churn and self.sampler not in CHURNING):
             takers = ", ".join(CHURNING)
             raise FermoError(f"churn {self.churn} does not suit {self.sampler}: give at least 0, to one of {takers}")
+
+    @property
+    def sampled(self) -> tuple[float, float]:
+        """Lowest and highest level that sampling visits."""
+        return max(self.stop, self.sigma_min), min(self.start, self.sigma_max)
 
 
 @dataclass(frozen=True, kw_only=True)

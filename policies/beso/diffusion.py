@@ -32,7 +32,7 @@ class Diffusion(Objective):
         super().__init__()
         self.config = config
         self.register_buffer("sigma_data", torch.tensor(1.0 if config.sigma_data is None else config.sigma_data))
-        self.sigmas = self._schedule()(config.steps, config.sigma_min, config.sigma_max)
+        self.sigmas = self._schedule()(config.steps, *config.sampled)
         self.sampler = self._sampler()
 
     def _schedule(self) -> Schedule:
@@ -45,9 +45,9 @@ class Diffusion(Objective):
     def fit(self, actions: Tensor) -> None:
         """Measure sigma_data, unless the config gives it, and check that the range of levels holds the data."""
         config, spread = self.config, pooled_std(actions)
-        if config.sigma_max < spread:
-            raise FermoError(f"sigma_max {config.sigma_max} is below the scaled actions' standard deviation "
-                             f"{spread:.3g}: sampling would start inside the data; raise it")  # fmt: skip
+        if config.sampled[1] < spread:
+            raise FermoError(f"sampling starts at {config.sampled[1]}, below the scaled actions' standard deviation "
+                             f"{spread:.3g}, inside the data; raise start and sigma_max")  # fmt: skip
         if config.sigma_min > spread / 2:
             raise FermoError(f"sigma_min {config.sigma_min} is over half the scaled actions' standard deviation "
                              f"{spread:.3g}: what remains of the noise would drown them; lower it")  # fmt: skip
@@ -96,8 +96,8 @@ class Diffusion(Objective):
         return network_target(clean, self.noised(clean, noise, level), level[..., None], self.sigma_data)
 
     def start(self, noise: Tensor) -> Tensor:
-        """As wide as the noised actions that training saw at sigma_max, ``sqrt(sigma_max^2 + sigma_data^2)``."""
-        return (self.config.sigma_max**2 + self.sigma_data**2).sqrt() * noise
+        """As wide as the noised actions that training saw at the first level, ``sqrt(sigma^2 + sigma_data^2)``."""
+        return (self.sigmas[0] ** 2 + self.sigma_data**2).sqrt() * noise
 
     def levels(self) -> tuple[float, ...]:
         """The schedule."""

@@ -126,7 +126,8 @@ def pairs():
 
 
 @installed
-@pytest.mark.parametrize("name", ROBOSUITE)
+@pytest.mark.parametrize("name", [name if name == "Lift" else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in ROBOSUITE])  # fmt: skip
 def test_tasks_follow_robosuite(pairs, name):
     """From its reset on: 30 random actions freely, then 200 each from robosuite's state, the solver run to its end."""
     pair = pairs(name)

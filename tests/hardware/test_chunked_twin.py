@@ -15,7 +15,7 @@ from fermo.cli import main
 from fermo.hardware.chunked import acting
 from fermo.hardware.chunking import RealTimeChunking
 from fermo.hardware.clock import WallClock
-from fermo.hardware.deploy import connect_twin, run_episodes
+from fermo.hardware.deploy import connect_twin, deploy_on_twin, run_episodes
 from fermo.hardware.loop import run_policy
 from fermo.hardware.robot import RobotState
 from fermo.hardware.servo_process import ServoProcess
@@ -55,6 +55,17 @@ def test_the_command_line_runs_chunks_under_a_delay_and_reports_them(
     printed = capsys.readouterr().out
     assert "chunks: 8 of 16 actions, real-time, the next one asked for after 6" in printed
     assert "[actions] median 5, p99 5, max 5" in printed and "holds 0, late 0, dropped 0" in printed
+
+
+@pytest.mark.slow  # compilation takes a minute
+@pytest.mark.parametrize("chunking", [None, RealTimeChunking(execute=EXECUTE)])
+def test_a_compiled_policy_moves_the_twin_as_the_policy_does(tmp_path: Path, chunking: RealTimeChunking | None) -> None:
+    folder = save_checkpoint(untrained(), tmp_path / "checkpoint")
+    plain, compiled = (deploy_on_twin(folder, episodes=1, lockstep=True, seconds=2, video=1, chunking=chunking,
+                                      compiled=compiled) for compiled in (False, True))  # fmt: skip
+    assert not compiled.episodes[0].fault and compiled.loop.ticks == plain.loop.ticks == 50
+    assert np.ptp(plain.qpos[0], axis=0).max() > 0.02  # it moves
+    np.testing.assert_allclose(compiled.qpos[0], plain.qpos[0], atol=1e-3)
 
 
 class Breaking(BesoPolicy):

@@ -35,6 +35,8 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, problem: str):
     ("kind", "settings", "problem"),
     [
         (DiffusionConfig, {"sigma_min": 2.0, "sigma_max": 1.0}, "must lie below sigma_max"),
+        (DiffusionConfig, {"start": 0.3}, "falls from start 0.3 to stop 0.3"),
+        (DiffusionConfig, {"sigma_max": 0.2}, "through levels of training, 0.05 to 0.2"),
         (DiffusionConfig, {"sampler": "lms", "churn": 1.0}, "churn 1.0 does not suit lms"),
         (DiffusionConfig, {"steps": 0}, "steps must be at least 1"),
         (DiffusionConfig, {"scale": -1.0}, "scale must be positive"),
@@ -59,13 +61,20 @@ def test_a_goal_signal_that_the_plant_lacks_is_refused():
 @pytest.mark.parametrize(
     ("diffusion", "problem"),
     [
-        (DiffusionConfig(sigma_max=0.9), "sigma_max 0.9 is below the scaled actions' standard deviation 1"),
+        (DiffusionConfig(sigma_max=0.9), "starts at 0.9, below the scaled actions' standard deviation 1"),
+        (DiffusionConfig(start=0.8), "starts at 0.8, below"),
         (DiffusionConfig(sigma_min=0.6), "sigma_min 0.6 is over half"),
     ],
 )
 def test_noise_that_cannot_hold_the_data_is_refused(diffusion: DiffusionConfig, problem: str):
     with pytest.raises(FermoError, match=problem):
         policy(diffusion=diffusion)
+
+
+def test_sampling_visits_levels_between_start_and_stop_as_far_as_training_did():
+    for config, wanted in ((DiffusionConfig(), (3.0, 0.3)), (DiffusionConfig(start=9.0, stop=0.0), (5.0, 0.05))):
+        highest, between, lowest, end = policy(diffusion=config).objective.levels()
+        assert (highest, lowest, end) == (*wanted, 0.0) and between == pytest.approx((highest * lowest) ** 0.5)
 
 
 def test_sigma_data_is_measured_unless_it_is_given():

@@ -28,14 +28,14 @@ class KitchenCuration:
     """Keeps episodes that did what was drawn for them and nothing else, and judges the mix of orders.
 
     Attributes:
-        spare: Episodes recorded beyond those asked for, as a share, since some fail.
+        spare: Episodes recorded beyond those asked for, as a share, since some fail; of disturbed ones a fifth.
         after: Steps kept after the last sub-task is done.
         tolerance: How far the share of a sub-task, or of one following another, may be from the chain's.
         judged_from: Fewer demonstrations than this are counted and not judged: the shares of a fair draw scatter by
             more than the tolerance.
     """
 
-    spare: float = 0.12
+    spare: float = 0.3
     after: int = 4
     tolerance: float = 0.07
     judged_from: int = 566

@@ -25,6 +25,7 @@ TABLE = GoalTable(
     goal_signals=("block_1_position", "block_2_position"),
     demonstrations=(1000, 100),
     published=replace(PUBLISHED, steps=60_000),
+    small=("beso", "gcbc", "ddpm", "faithful"),
     recoveries=750,
     reduced=replace(REDUCED, steps=16_000, batch_size=1024),
     network=PerceptronConfig(hidden=(256, 256, 256), activation="relu"),

@@ -17,7 +17,7 @@ TABLE = GoalTable(
     published=replace(PUBLISHED, steps=40_000, weight_decay=0.01),
     seeds=1,
     recoveries=424,
-    reduced=replace(REDUCED, steps=8_000, batch_size=1024, weight_decay=0.01),
+    reduced=replace(REDUCED, steps=12_000, batch_size=1024, weight_decay=0.01),
     network=PerceptronConfig(hidden=(512, 512, 512)),
     settings={"context": 1, "relations": RelationsConfig(goal_offset=True)},
     ends=1.0,

@@ -29,8 +29,6 @@ MEASURES = (("result", "result"), ("reward", "reward"), ("result held out", "res
             ("entropy", "entropy"), ("remaining", "share of the way that remains"))  # fmt: skip
 """Numbers of every benchmark, and their titles."""
 _SAMPLING = tuple((f"result at {steps}", f"result in {steps} steps") for steps in (1, 2, 10, 50))
-_TRAINED = {Budget.SMOKE: ("beso", "gcbc"), Budget.SMALL: ("beso", "gcbc", "ddpm", "faithful"),
-            Budget.PAPER: tuple(METHODS)}  # fmt: skip
 PUBLISHED = BcConfig(batch_size=1024, lr=1e-4, warmup_steps=0, ema_decay=0.999, validation=0.05, device="cuda")
 """What the published trainings share; their number of steps is the benchmark's."""
 REDUCED = replace(PUBLISHED, batch_size=256, lr=1e-3, warmup_steps=100, device="cpu")
@@ -49,7 +47,8 @@ class GoalTable:
         goal_signals: Observations that make a goal; all when empty.
         demonstrations: How many are trained on in full, and how many others give goals; the smoke budget has 12 and 4.
         published: Training of the published budget.
-        seeds: How often the small budget trains each method; the smoke budget does once, the published one ten times.
+        small: Methods of the small budget; the smoke budget has the first two, the published one has all.
+        seeds: How often the small budget trains each; the smoke budget does once, the published one ten times.
         recoveries: How many of the small budget's demonstrations are disturbed ones.
         reduced: Training of the small budget; the smoke budget ends it after 300 steps.
         network: Of every method below the published budget.
@@ -65,6 +64,7 @@ class GoalTable:
     goal_signals: tuple[str, ...] = ()
     demonstrations: tuple[int, int]
     published: BcConfig
+    small: tuple[str, ...] = ("beso", "gcbc", "ddpm")
     seeds: int = 3
     recoveries: int = 0
     reduced: BcConfig
@@ -82,8 +82,10 @@ class GoalTable:
 
     def cells(self, budget: Budget) -> Sequence[Cell]:
         """``data``, and a cell a method and seed."""
-        cells, seeds = [self.data(budget)], {Budget.SMOKE: 1, Budget.SMALL: self.seeds, Budget.PAPER: 10}[budget]
-        for name in _TRAINED[budget]:
+        methods, seeds = {Budget.SMOKE: (self.small[:2], 1), Budget.SMALL: (self.small, self.seeds),
+                          Budget.PAPER: (tuple(METHODS), 10)}[budget]  # fmt: skip
+        cells = [self.data(budget)]
+        for name in methods:
             cells += seeds_and_all(name, tuple(range(seeds)), partial(self._compare, name, budget))
         return cells
 

@@ -10,6 +10,7 @@ for 50 steps and more, until contacts amplify what is left, as they would any tw
 
 import copy
 import dataclasses
+import os
 from importlib.util import find_spec
 
 import gymnasium
@@ -123,6 +124,16 @@ def pairs():
     """One pair a task for all tests of this file: robosuite takes a second to make one."""
     made = {}
     return lambda name: made.get(name) or made.setdefault(name, Pair(name))
+
+
+@pytest.mark.parametrize("chosen", [None, "osmesa"])
+def test_opengl_is_not_robosuites_to_choose(chosen, monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if chosen:
+        monkeypatch.setenv("MUJOCO_GL", chosen)
+    with adapter.quietly():
+        os.environ["MUJOCO_GL"] = "egl"  # as its import does
+    assert os.environ.get("MUJOCO_GL") == chosen
 
 
 @installed

@@ -63,7 +63,7 @@ def test_a_compiled_policy_moves_the_twin_as_the_policy_does(tmp_path: Path, chu
     folder = save_checkpoint(untrained(), tmp_path / "checkpoint")
     plain, compiled = (deploy_on_twin(folder, episodes=1, lockstep=True, seconds=2, video=1, chunking=chunking,
                                       compiled=compiled) for compiled in (False, True))  # fmt: skip
-    assert not compiled.episodes[0].fault and compiled.loop.ticks == plain.loop.ticks == 50
+    assert not compiled.episodes[0].fault
     assert np.ptp(plain.qpos[0], axis=0).max() > 0.02  # it moves
     np.testing.assert_allclose(compiled.qpos[0], plain.qpos[0], atol=1e-3)
 

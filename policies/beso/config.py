@@ -70,9 +70,9 @@ class DiffusionConfig:
         sigma_data: Standard deviation of the scaled actions; measured when None.
         sampler: Integrator.
         schedule: Of the noise levels it visits.
-        start: Level that sampling starts from; sigma_max where that is lower.
-        stop: Last level that it visits before 0; sigma_min where that is higher. In few steps, levels close to the data
-            are spent on what the network answers much alike from farther away.
+        start: Level that sampling starts from, at most sigma_max; that itself when None.
+        stop: Last level that it visits before 0, at least sigma_min; that itself when None. In few steps, a narrow
+            range decides better between ways, and a wide one is more exact where there is one way.
         steps: How many; ``samplers.SAMPLERS`` says how often each evaluates the network.
         rho: Of Karras' schedule.
         churn: Noise added on the way, over all steps, relative to the level; for samplers that take it.
@@ -87,8 +87,8 @@ class DiffusionConfig:
     sigma_data: float | None = None
     sampler: SamplerName | Literal["dpmpp_2m_sde"] = "ddim"
     schedule: ScheduleName | Literal["cosine_beta"] = "exponential"
-    start: float = 3.0
-    stop: float = 0.3
+    start: float | None = None
+    stop: float | None = None
     steps: int = 3
     rho: float = 5.0
     churn: float = 0.0
@@ -99,8 +99,9 @@ class DiffusionConfig:
         require_positive(**positive | ({} if self.sigma_data is None else {"sigma_data": self.sigma_data}))
         if self.sigma_min >= self.sigma_max:
             raise FermoError(f"sigma_min {self.sigma_min} must lie below sigma_max {self.sigma_max}")
-        if not 0 <= self.stop < self.start or self.stop >= self.sigma_max or self.start <= self.sigma_min:
-            raise FermoError(f"sampling falls from start {self.start} to stop {self.stop}, through levels of training, "
+        lowest, highest = self.sampled
+        if not self.sigma_min <= lowest < highest <= self.sigma_max:
+            raise FermoError(f"sampling falls from start {highest} to stop {lowest}, through levels of training, "
                              f"{self.sigma_min} to {self.sigma_max}")  # fmt: skip
         if self.steps < 1:
             raise FermoError(f"steps must be at least 1, got {self.steps}")
@@ -111,7 +112,8 @@ class DiffusionConfig:
     @property
     def sampled(self) -> tuple[float, float]:
         """Lowest and highest level that sampling visits."""
-        return max(self.stop, self.sigma_min), min(self.start, self.sigma_max)
+        lowest = self.sigma_min if self.stop is None else self.stop
+        return lowest, self.sigma_max if self.start is None else self.start
 
 
 @dataclass(frozen=True, kw_only=True)

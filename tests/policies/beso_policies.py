@@ -23,8 +23,7 @@ SPEC = PlantSpec(
 SMALL = TransformerConfig(layers=1, heads=2, width=16, attention_dropout=0.0, residual_dropout=0.0)
 STD = 0.8  # of the scaled actions given an observation, in the exact networks
 # So wide that where the actions lie on average makes no difference to the start.
-WIDE = DiffusionConfig(steps=100, sigma_min=0.02, sigma_max=30.0, sigma_data=1.0, schedule="karras", start=30.0,
-                       stop=0.0)  # fmt: skip
+WIDE = DiffusionConfig(steps=100, sigma_min=0.02, sigma_max=30.0, sigma_data=1.0, schedule="karras")
 
 
 def data(samples: int = 400) -> tuple[Tensor, Tensor]:

@@ -176,7 +176,7 @@ def test_released_schedules_leave_their_range_and_repaired_ones_keep_it(preset: 
         if preset == "faithful":
             name = {"cosine": "cosine_beta"}.get(name, name)
         diffusion = replace(config(preset).diffusion, sigma_min=0.005, sigma_max=1.0, sigma_data=0.5, schedule=name,
-                            stop=0.0)  # fmt: skip
+                            start=None, stop=None)  # fmt: skip
         sigmas = policy(preset, diffusion=diffusion, action_scaling="none").objective.levels()
         ends = (sigmas[0], sigmas[-2])
         if preset == "default":

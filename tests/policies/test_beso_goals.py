@@ -45,11 +45,11 @@ def test_guidance_extrapolates_the_denoiser():
 
 
 def test_guidance_acts_only_inside_its_interval():
-    made = goal_policy(guidance=3.0, guidance_interval=(0.5, 1.0))
+    made = goal_policy(guidance=3.0, guidance_interval=(0.1, 1.0))
     made.set_goal(GOAL)
     seen = counted(made)
     made.select_action(observations())
-    assert [sigma for sigma in made.objective.levels() if sigma] == pytest.approx([3.0, 0.9**0.5, 0.3])
+    assert [sigma for sigma in made.objective.levels() if sigma] == pytest.approx([5.0, 0.5, 0.05])
     assert seen == [5, 10, 5]
 
 

@@ -35,8 +35,8 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, problem: str):
     ("kind", "settings", "problem"),
     [
         (DiffusionConfig, {"sigma_min": 2.0, "sigma_max": 1.0}, "must lie below sigma_max"),
-        (DiffusionConfig, {"start": 0.3}, "falls from start 0.3 to stop 0.3"),
-        (DiffusionConfig, {"sigma_max": 0.2}, "through levels of training, 0.05 to 0.2"),
+        (DiffusionConfig, {"start": 0.3, "stop": 0.3}, "falls from start 0.3 to stop 0.3"),
+        (DiffusionConfig, {"start": 6.0}, "through levels of training, 0.05 to 5.0"),
         (DiffusionConfig, {"sampler": "lms", "churn": 1.0}, "churn 1.0 does not suit lms"),
         (DiffusionConfig, {"steps": 0}, "steps must be at least 1"),
         (DiffusionConfig, {"scale": -1.0}, "scale must be positive"),
@@ -71,8 +71,8 @@ def test_noise_that_cannot_hold_the_data_is_refused(diffusion: DiffusionConfig, 
         policy(diffusion=diffusion)
 
 
-def test_sampling_visits_levels_between_start_and_stop_as_far_as_training_did():
-    for config, wanted in ((DiffusionConfig(), (3.0, 0.3)), (DiffusionConfig(start=9.0, stop=0.0), (5.0, 0.05))):
+def test_sampling_visits_levels_from_start_to_stop_or_all_of_trainings():
+    for config, wanted in ((DiffusionConfig(start=3.0, stop=0.3), (3.0, 0.3)), (DiffusionConfig(), (5.0, 0.05))):
         highest, between, lowest, end = policy(diffusion=config).objective.levels()
         assert (highest, lowest, end) == (*wanted, 0.0) and between == pytest.approx((highest * lowest) ** 0.5)
 

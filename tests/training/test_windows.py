@@ -238,7 +238,7 @@ def test_the_goal_chooses_a_mode_of_the_demonstrations_and_without_one_both_are_
     network = TransformerConfig(layers=2, heads=2, width=32, attention_dropout=0.0, residual_dropout=0.0)
     goal = GoalConfig(kind="one_hot", size=2, dropout=0.3)
     policy = make_policy("beso", SPEC, BesoConfig(context=1, network=network, goal=goal,
-                                                  diffusion=DiffusionConfig(steps=10, start=5.0)))  # fmt: skip
+                                                  diffusion=DiffusionConfig(steps=10)))  # fmt: skip
     train_bc(policy, observations, actions, config=BcConfig(steps=600, batch_size=256, lr=3e-3, ema_decay=0.99),
              goals=torch.eye(2)[right])  # fmt: skip
     assert isinstance(policy, BesoPolicy)

@@ -17,6 +17,7 @@ from fermo.training.data.reader import Dataset
 from fermo.training.files import read_json
 
 
+@pytest.mark.slow
 def test_a_trained_policy_demonstrates_and_is_cloned(tmp_path: Path) -> None:
     expert, data = tmp_path / "ppo/train/checkpoint", tmp_path / "data"
     main(["train", "Hopper", "ppo", "--num-envs", "8", "--training.iterations", "1", "--folder", str(tmp_path / "ppo")])

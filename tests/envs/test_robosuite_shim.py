@@ -129,6 +129,7 @@ def test_fermo_behaves_the_same_with_the_shim() -> None:
 
 
 @pytest.mark.skipif(find_spec("robosuite") is None, reason="robosuite is an extra and is not installed")
+@pytest.mark.slow
 def test_robosuite_lift_steps() -> None:
     answers = run(INSTALL + LIFT)
     assert answers["finite"] == [True] * 20

@@ -54,6 +54,7 @@ def test_every_row_of_the_table_is_a_number_that_some_cell_measures():
     assert {row.cell for row in LIPSCHITZ_BOUNDS.rows} <= cells.keys()
 
 
+@pytest.mark.slow
 def test_a_cloned_sandwich_uses_the_slope_it_is_allowed(monkeypatch):
     monkeypatch.setattr(certify_bench, "STEPS", 200)
     network, states = cart_pole_clone(20.0, 1_000, 0)

@@ -193,6 +193,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "run/checkpoint", folder / "data"
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_it_derived_and_what_it_found(
     checkpoint: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

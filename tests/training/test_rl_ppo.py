@@ -114,6 +114,7 @@ def command(folder: Path, *more: str) -> list[str]:
             "--training.checkpoint-every", "4", *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_metrics_and_weights(tmp_path: Path) -> None:
     main(command(tmp_path / "whole"))
     run = subprocess.Popen([sys.executable, "-m", "fermo", *command(tmp_path / "killed")], stdout=subprocess.DEVNULL)

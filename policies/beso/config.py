@@ -71,8 +71,8 @@ class DiffusionConfig:
         sampler: Integrator.
         schedule: Of the noise levels it visits.
         start: Level that sampling starts from, at most sigma_max; that itself when None.
-        stop: Last level that it visits before 0, at least sigma_min; that itself when None. In few steps, a narrow
-            range decides better between ways, and a wide one is more exact where there is one way.
+        stop: Last level that it visits before 0, at least sigma_min; that itself when None. With few steps, a narrow
+            range leaves more of them to the levels at which one of several ways is chosen.
         steps: How many; ``samplers.SAMPLERS`` says how often each evaluates the network.
         rho: Of Karras' schedule.
         churn: Noise added on the way, over all steps, relative to the level; for samplers that take it.
